@@ -1,0 +1,1 @@
+//! What Pillarbox asks of an operating system.

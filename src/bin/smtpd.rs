@@ -1,0 +1,3 @@
+//! The mail daemon.
+
+fn main() {}
