@@ -1,1 +1,3 @@
-//! Stub.
+//! What roles say to each other: frames, credits, one enum per direction of a pair, seals.
+
+pub mod seal;

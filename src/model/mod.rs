@@ -1,6 +1,14 @@
-//! Values that roles share: identifiers, addresses, envelopes, replies, limits.
+//! Values that roles share: identifiers, addresses, envelopes, outcomes, limits.
 //!
 //! Nothing here does I/O or knows a role. Every value is valid once made: text from outside is
 //! parsed into it at the edge.
 
+pub mod envelope;
 pub mod id;
+pub mod limits;
+pub mod mailbox;
+pub mod outcome;
+
+pub use envelope::{DeliveryKind, Envelope};
+pub use id::{EnvelopeId, MessageId};
+pub use mailbox::{Mailbox, ReversePath};
