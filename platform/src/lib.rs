@@ -7,7 +7,9 @@
 //!
 //! All `unsafe` code of the server is in this crate.
 
+pub mod dir;
 pub mod disk;
+pub mod durable;
 pub mod fd;
 pub mod mbox;
 pub mod os;

@@ -59,7 +59,7 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
     /// # Errors
     /// If the descriptor cannot be made non-blocking.
     pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
-        platform::set_nonblocking(descriptor.as_fd(), true)?;
+        platform::fd::set_nonblocking(descriptor.as_fd(), true)?;
         Ok(Self {
             descriptor,
             input: Incoming::default(),
@@ -128,7 +128,7 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
             let (run, passed) = self.output.next_run();
             let passed = passed.map(AsFd::as_fd);
             let slices = [io::IoSlice::new(run)];
-            match platform::send_vectored(self.descriptor.as_fd(), &slices, passed) {
+            match platform::fd::send_vectored(self.descriptor.as_fd(), &slices, passed) {
                 Ok(count) => self.output.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -150,7 +150,7 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
         self.buffer.resize(READ, 0);
         let mut descriptors = Vec::new();
         loop {
-            let read = platform::recv(self.descriptor.as_fd(), &mut self.buffer, &mut descriptors);
+            let read = platform::fd::recv(self.descriptor.as_fd(), &mut self.buffer, &mut descriptors);
             self.input.descriptors(descriptors.drain(..));
             match read {
                 Ok(0) => self.closed = true,
@@ -196,7 +196,7 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
             if let Some(received) = self.next_message()? {
                 return Ok(received);
             }
-            platform::wait_for_io(self.descriptor.as_fd(), true, self.wants_write(), None)?;
+            platform::process::wait_for_io(self.descriptor.as_fd(), true, self.wants_write(), None)?;
             self.fill()?;
         }
     }
@@ -211,7 +211,7 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
             if !self.wants_write() {
                 return Ok(());
             }
-            platform::wait_for_io(self.descriptor.as_fd(), false, true, None)?;
+            platform::process::wait_for_io(self.descriptor.as_fd(), false, true, None)?;
         }
     }
 }

@@ -325,7 +325,7 @@ fn send(stream: &UnixStream, sending: &mut Outgoing) -> io::Result<()> {
         let sent = stream.try_io(Interest::WRITABLE, || {
             let (run, passed) = sending.next_run();
             let passed = passed.map(AsFd::as_fd);
-            platform::send_vectored(stream.as_fd(), &[io::IoSlice::new(run)], passed)
+            platform::fd::send_vectored(stream.as_fd(), &[io::IoSlice::new(run)], passed)
         });
         match sent {
             Ok(count) => sending.advance(count),
@@ -347,7 +347,7 @@ fn receive<O, I: DeserializeOwned>(
 ) -> io::Result<()> {
     let mut descriptors = Vec::new();
     let read = stream.try_io(Interest::READABLE, || {
-        platform::recv(stream.as_fd(), buffer, &mut descriptors)
+        platform::fd::recv(stream.as_fd(), buffer, &mut descriptors)
     });
     input.descriptors(descriptors);
     let count = match read {

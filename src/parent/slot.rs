@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use platform::{Pid, Role};
+use platform::Role;
+use platform::process::Pid;
 use tokio::sync::mpsc;
 
 use crate::ipc::blob::Blob;
@@ -85,8 +86,8 @@ impl Slot {
         setup: &Setup,
         events: mpsc::UnboundedSender<Event>,
     ) -> io::Result<Self> {
-        let (ours, theirs) = platform::socketpair()?;
-        let pid = platform::spawn(
+        let (ours, theirs) = platform::fd::socketpair()?;
+        let pid = platform::process::spawn(
             program,
             &arguments(role, setup.foreground, setup.switches.verbose),
             &[],

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use platform::{Pid, Role, Signal};
+use platform::Role;
+use platform::process::{Pid, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
@@ -194,10 +195,10 @@ impl Supervisor {
         if !self.slots.contains_key(&one) || !self.slots.contains_key(&other) {
             return Ok(());
         }
-        let (near, far) = platform::socketpair()?;
+        let (near, far) = platform::fd::socketpair()?;
         if let Some(bytes) = self.prepared.channel_buffer {
-            platform::set_socket_buffers(near.as_fd(), bytes)?;
-            platform::set_socket_buffers(far.as_fd(), bytes)?;
+            platform::fd::set_socket_buffers(near.as_fd(), bytes)?;
+            platform::fd::set_socket_buffers(far.as_fd(), bytes)?;
         }
         self.attach(one, other, near);
         self.attach(other, one, far);
@@ -230,9 +231,9 @@ impl Supervisor {
     }
 
     fn start_spawner(&mut self) -> std::io::Result<()> {
-        let (ours, theirs) = platform::socketpair()?;
+        let (ours, theirs) = platform::fd::socketpair()?;
         let setup = &self.prepared.setup;
-        let pid = platform::spawn(
+        let pid = platform::process::spawn(
             &self.prepared.program,
             &arguments(Role::Spawner, setup.foreground, self.switches.verbose),
             &[],
@@ -302,12 +303,12 @@ impl Supervisor {
         }
         let Some(said) = event.said else {
             // A role without its channel is of no use: its end is noticed as any other.
-            let _gone = platform::signal(event.pid, Signal::Kill);
+            let _gone = platform::process::signal(event.pid, Signal::Kill);
             return;
         };
         if !said.message.allowed_from(event.role) {
             tracing::error!("warn: {} said what it may not say", event.role.name());
-            let _gone = platform::signal(event.pid, Signal::Kill);
+            let _gone = platform::process::signal(event.pid, Signal::Kill);
             return;
         }
         match said.message {
@@ -403,7 +404,7 @@ impl Supervisor {
 
     /// Notes every process that has ended.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = platform::reap() {
+        while let Ok(Some((pid, status))) = platform::process::reap() {
             if self.spawner == Some(pid) {
                 self.spawner = None;
                 self.spawner_ended(status);
@@ -416,7 +417,7 @@ impl Supervisor {
         }
     }
 
-    fn spawner_ended(&mut self, status: platform::ExitStatus) {
+    fn spawner_ended(&mut self, status: platform::process::ExitStatus) {
         if self.stopping {
             return;
         }
@@ -426,7 +427,7 @@ impl Supervisor {
         self.schedule(Restart::Spawner, pause);
     }
 
-    fn role_ended(&mut self, role: Role, status: platform::ExitStatus) {
+    fn role_ended(&mut self, role: Role, status: platform::process::ExitStatus) {
         let Some(slot) = self.slots.remove(&role) else { return };
         slot.link.close();
         self.troubles.remove(&role);
@@ -514,7 +515,7 @@ impl Supervisor {
                 Stage::Rest => true,
             };
             if late {
-                let _gone = platform::signal(slot.pid, Signal::Kill);
+                let _gone = platform::process::signal(slot.pid, Signal::Kill);
             }
         }
         // Its end is noticed by the signal of the child; this only keeps the loop from spinning.

@@ -5,7 +5,8 @@
 
 use std::path::PathBuf;
 
-use platform::{Confinement, Identity, Role};
+use platform::privilege::Identity;
+use platform::{Confinement, Role};
 
 use super::StartError;
 use crate::ipc::message::parent::Setup;
@@ -20,19 +21,19 @@ pub(super) fn confine(role: Role, setup: &Setup) -> Result<String, StartError> {
     let fail = |step: &'static str| {
         move |source| StartError::Confine { role: role.name(), step, source }
     };
-    platform::set_limits_for(role).map_err(fail("limits"))?;
+    platform::privilege::set_limits_for(role).map_err(fail("limits"))?;
     let mut words = Vec::new();
     if !setup.rootless {
         let identity = identity_of(role).map_err(fail("account"))?;
         let root = root_of(role, setup);
-        platform::chroot_to(&root).map_err(fail("chroot"))?;
-        platform::drop_to(&identity).map_err(fail("ids"))?;
+        platform::privilege::chroot_to(&root).map_err(fail("chroot"))?;
+        platform::privilege::drop_to(&identity).map_err(fail("ids"))?;
         words.push("chroot".to_owned());
     }
-    platform::make_undumpable().map_err(fail("not dumpable"))?;
+    platform::privilege::make_undumpable().map_err(fail("not dumpable"))?;
     let spool = (role == Role::Queue && setup.rootless).then(|| PathBuf::from(&setup.spool));
     let extra = Confinement { spool, rootless: setup.rootless };
-    let support = platform::confine(role, &extra).map_err(fail("sandbox"))?;
+    let support = platform::sandbox::confine(role, &extra).map_err(fail("sandbox"))?;
     words.push(support.to_string());
     Ok(words.join(", "))
 }
@@ -42,7 +43,7 @@ fn identity_of(role: Role) -> std::io::Result<Identity> {
         Role::Queue | Role::Scheduler | Role::Keys => QUEUE_USER,
         _ => DAEMON_USER,
     };
-    let account = platform::user_by_name(name)?.ok_or_else(|| {
+    let account = platform::users::user_by_name(name)?.ok_or_else(|| {
         std::io::Error::new(std::io::ErrorKind::NotFound, format!("no account {name}"))
     })?;
     Ok(Identity { uid: account.uid, gid: account.gid, groups: vec![account.gid] })

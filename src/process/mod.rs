@@ -78,7 +78,7 @@ pub struct Context {
 
 /// Reads the memory of this process, where the system tells.
 #[derive(Debug)]
-pub struct Memory(Option<platform::MemoryProbe>);
+pub struct Memory(Option<platform::disk::MemoryProbe>);
 
 impl Memory {
     /// Opens what is read later; to be called before the process is confined.
@@ -168,7 +168,7 @@ where
 /// # Errors
 /// It is not open.
 pub fn inherited(number: i32) -> Result<OwnedFd, StartError> {
-    platform::inherited(number)
+    platform::fd::inherited(number)
         .map_err(|source| StartError::Prepare { what: format!("descriptor {number}"), source })
 }
 
