@@ -7,5 +7,15 @@
 //! Sources: the queue page of the specification, sections 1.13, 2, 3.6 and 5.6.
 
 pub mod backoff;
+#[cfg(test)]
+mod cases;
 pub mod clock;
+mod destination;
+mod entry;
+mod hold;
+mod list;
+mod operations;
+pub mod run_queue;
+#[cfg(test)]
+mod simulation;
 pub mod work;

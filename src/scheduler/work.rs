@@ -148,8 +148,8 @@ pub struct Settings {
     pub max_inflight: usize,
     /// Envelopes of one kind and destination released in one turn (`max-schedule`), at least 1.
     pub max_schedule: usize,
-    /// Envelopes that failed before and are released a second, at least 1.
-    pub retries_per_second: u32,
+    /// Envelopes that were tried before, or are overdue, released a second, at least 1.
+    pub overdue_per_second: u32,
     /// Delays that the sender is told about, at most four (`bounce warn-interval`).
     pub warn_intervals: Vec<Duration>,
 }
@@ -159,7 +159,7 @@ impl Default for Settings {
         Self {
             max_inflight: 5000,
             max_schedule: 10,
-            retries_per_second: 1000,
+            overdue_per_second: 1000,
             warn_intervals: vec![Duration::from_secs(4 * 3600)],
         }
     }
