@@ -1,1 +1,3 @@
-//! Stub.
+//! The dispatcher: every SMTP session in and out, and the conversations of local deliveries.
+
+pub mod mta;

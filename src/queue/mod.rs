@@ -1,1 +1,3 @@
-//! Stub.
+//! The queue role: envelopes and messages on disk.
+
+pub mod bounce;
