@@ -1,0 +1,3 @@
+//! What the ends of each channel may say: one file per pair, one closed enum per direction.
+
+pub mod client;
