@@ -1,1 +1,3 @@
-//! Stub.
+//! `smtpctl` and the programs that it is under other names.
+
+pub mod words;
