@@ -43,7 +43,7 @@ pub enum Request {
         /// Which ones.
         selection: Selection,
     },
-    /// The envelopes in the queue, ordered by id. Answered by any number of
+    /// The envelopes in the queue, in the order of the disk. Answered by any number of
     /// [`Reply::Listing`], then [`Reply::Done`].
     List {
         /// Those of this message only.
@@ -174,9 +174,19 @@ impl Reply {
     }
 }
 
-/// One line of the queue's listing.
+/// One line of the queue's listing: what the queue stores, and what the scheduler does with it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ListedEnvelope {
+    /// What is stored.
+    pub summary: Summary,
+    /// Where the scheduler has it; `None` if it does not know the envelope, as one that has just
+    /// come or gone.
+    pub place: Option<Place>,
+}
+
+/// What a listing tells of an envelope as stored.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Summary {
     /// Its number.
     pub id: EnvelopeId,
     /// Where the message came from.
@@ -187,10 +197,6 @@ pub struct ListedEnvelope {
     pub authenticated: bool,
     /// Result of an expansion that rules treat as local.
     pub internal: bool,
-    /// An administrator paused it.
-    pub suspended: bool,
-    /// It waits for its destination to have room.
-    pub held: bool,
     /// Sender; empty for the null sender.
     pub sender: String,
     /// The address given in RCPT.
@@ -199,16 +205,36 @@ pub struct ListedEnvelope {
     pub destination: String,
     /// When it was made, in seconds since 1970.
     pub created: i64,
-    /// When it is given up, in seconds since 1970.
-    pub expires: i64,
-    /// When the running or last attempt began, in seconds since 1970; 0 for never.
+    /// When the last attempt ended, in seconds since 1970; 0 for never.
     pub last_try: i64,
     /// Number of failed attempts.
     pub retries: u16,
-    /// Whether it waits or is being delivered.
-    pub state: ListedState,
     /// Text of the last failure.
     pub error: String,
+}
+
+/// Where the scheduler has an envelope.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Place {
+    /// Whether it waits or is being delivered.
+    pub state: ListedState,
+    /// Seconds until it is given up; negative when that is past.
+    pub expires_in: i64,
+    /// It waits for its destination to have room.
+    pub held: bool,
+    /// An administrator paused it.
+    pub suspended: bool,
+    /// Why else it may not run.
+    pub blocked: Option<Blocked>,
+}
+
+/// Why an envelope may not run, other than by an administrator's word.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Blocked {
+    /// The configuration has no action of its name.
+    NoAction,
+    /// It was in flight when roles crashed.
+    Suspect,
 }
 
 /// Where a listed message came from.
@@ -262,51 +288,34 @@ pub enum ListedState {
     Pending(i64),
 }
 
-impl ListedEnvelope {
-    /// The line for `envelope`, in the state that the scheduler knows.
-    ///
-    /// `expires` is in seconds since 1970, and so is `attempt`, the start of a running attempt.
-    #[must_use]
-    pub fn new(envelope: &Envelope, expires: i64, attempt: Option<i64>, place: Place) -> Self {
+impl From<&Envelope> for Summary {
+    fn from(envelope: &Envelope) -> Self {
         Self {
             id: envelope.id,
             family: envelope.origin.source.into(),
             kind: (&envelope.route.kind).into(),
             authenticated: envelope.origin.authenticated,
             internal: envelope.route.internal,
-            suspended: place.suspended,
-            held: place.held,
             sender: envelope.origin.sender.as_str().to_owned(),
             recipient: envelope.route.recipient.as_str().to_owned(),
             destination: envelope.route.destination.as_str().to_owned(),
             created: envelope.progress.created,
-            expires,
-            last_try: attempt.unwrap_or(envelope.progress.last_try),
+            last_try: envelope.progress.last_try,
             retries: envelope.progress.retries,
-            state: place.state,
             error: envelope.progress.error.clone(),
         }
     }
+}
 
-    /// About how many bytes it takes in a frame, never less than it does.
+impl Summary {
+    /// About how many bytes its line takes in a frame, never less than it does.
     #[must_use]
     pub fn weight(&self) -> usize {
-        // Numbers of at most ten bytes each, flags, and the lengths of the texts.
-        let fixed = 80;
+        // Numbers of at most ten bytes each, flags, the lengths of the texts, and a place.
+        let fixed = 96;
         let texts = [&self.sender, &self.recipient, &self.destination, &self.error];
         fixed + texts.iter().map(|text| text.len()).sum::<usize>()
     }
-}
-
-/// Where the scheduler has an envelope.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Place {
-    /// An administrator paused it.
-    pub suspended: bool,
-    /// It waits for its destination to have room.
-    pub held: bool,
-    /// Whether it waits or is being delivered.
-    pub state: ListedState,
 }
 
 /// A counter or gauge.
@@ -351,26 +360,31 @@ mod tests {
         let texts = ["", "a@b.example", &"x".repeat(2047)];
         for text in texts {
             for number in [0, i64::MIN, i64::MAX] {
-                let listed = ListedEnvelope {
+                let summary = Summary {
                     id: EnvelopeId::new(u64::MAX).unwrap(),
                     family: Family::Inet6,
                     kind: ListedKind::Mta,
                     authenticated: true,
                     internal: true,
-                    suspended: true,
-                    held: true,
                     sender: text.to_owned(),
                     recipient: text.to_owned(),
                     destination: text.to_owned(),
                     created: number,
-                    expires: number,
                     last_try: number,
                     retries: u16::MAX,
-                    state: ListedState::Pending(number),
                     error: text.to_owned(),
                 };
+                let weight = summary.weight();
+                let place = Place {
+                    state: ListedState::Pending(number),
+                    expires_in: number,
+                    held: true,
+                    suspended: true,
+                    blocked: Some(Blocked::Suspect),
+                };
+                let listed = ListedEnvelope { summary, place: Some(place) };
                 let bytes = postcard::to_stdvec(&listed).unwrap();
-                assert!(bytes.len() <= listed.weight(), "{} {number}", text.len());
+                assert!(bytes.len() <= weight, "{} {number}", text.len());
                 assert!(bytes.len() < limits::FRAME - PIECE);
             }
         }
