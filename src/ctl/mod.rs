@@ -1,3 +1,7 @@
 //! `smtpctl` and the programs that it is under other names.
 
+pub mod duration;
+pub mod envelope_text;
+pub mod escape;
+pub mod format;
 pub mod words;

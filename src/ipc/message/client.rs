@@ -43,7 +43,7 @@ pub enum Request {
         /// Which ones.
         selection: Selection,
     },
-    /// The envelopes in the queue, in the order of the disk. Answered by any number of
+    /// The envelopes in the queue, in the order of their ids. Answered by any number of
     /// [`Reply::Listing`], then [`Reply::Done`].
     List {
         /// Those of this message only.
@@ -179,9 +179,8 @@ impl Reply {
 pub struct ListedEnvelope {
     /// What is stored.
     pub summary: Summary,
-    /// Where the scheduler has it; `None` if it does not know the envelope, as one that has just
-    /// come or gone.
-    pub place: Option<Place>,
+    /// Where the scheduler has it.
+    pub place: Place,
 }
 
 /// What a listing tells of an envelope as stored.
@@ -218,23 +217,12 @@ pub struct Summary {
 pub struct Place {
     /// Whether it waits or is being delivered.
     pub state: ListedState,
-    /// Seconds until it is given up; negative when that is past.
-    pub expires_in: i64,
-    /// It waits for its destination to have room.
+    /// When it is given up, in seconds since 1970.
+    pub expires: i64,
+    /// It waits for its destination to have room, or for its action to come back.
     pub held: bool,
     /// An administrator paused it.
     pub suspended: bool,
-    /// Why else it may not run.
-    pub blocked: Option<Blocked>,
-}
-
-/// Why an envelope may not run, other than by an administrator's word.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Blocked {
-    /// The configuration has no action of its name.
-    NoAction,
-    /// It was in flight when roles crashed.
-    Suspect,
 }
 
 /// Where a listed message came from.
@@ -377,12 +365,11 @@ mod tests {
                 let weight = summary.weight();
                 let place = Place {
                     state: ListedState::Pending(number),
-                    expires_in: number,
+                    expires: number,
                     held: true,
                     suspended: true,
-                    blocked: Some(Blocked::Suspect),
                 };
-                let listed = ListedEnvelope { summary, place: Some(place) };
+                let listed = ListedEnvelope { summary, place };
                 let bytes = postcard::to_stdvec(&listed).unwrap();
                 assert!(bytes.len() <= weight, "{} {number}", text.len());
                 assert!(bytes.len() < limits::FRAME - PIECE);
