@@ -4,4 +4,5 @@ pub mod duration;
 pub mod envelope_text;
 pub mod escape;
 pub mod format;
+pub mod sendmail;
 pub mod words;
