@@ -230,7 +230,7 @@ impl Queue {
                 self.added.clear();
                 self.fill_scheduler(Cursor::start());
             }
-            Peer::Keys | Peer::Lookup => {}
+            Peer::Keys | Peer::Lookup | Peer::Queue => {}
         }
         Ok(())
     }
@@ -310,17 +310,14 @@ impl Queue {
         self.added.push(due);
     }
 
+    /// Sends on what this turn gathered: what began before what ended.
     fn flush(&mut self) {
-        self.flush_ended();
-        if self.added.is_empty() {
-            return;
-        }
-        let added = std::mem::take(&mut self.added);
-        let mut rest = added.into_iter().peekable();
-        while rest.peek().is_some() {
-            let some = rest.by_ref().take(ENVELOPES_IN_FRAME).collect();
+        let mut added = std::mem::take(&mut self.added).into_iter().peekable();
+        while added.peek().is_some() {
+            let some = added.by_ref().take(ENVELOPES_IN_FRAME).collect();
             self.tell_scheduler(QueueToScheduler::Added(some));
         }
+        self.flush_ended();
     }
 
     /// Tells a new scheduler everything that is stored, page by page.
