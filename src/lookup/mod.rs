@@ -1,1 +1,5 @@
 //! Stub.
+
+pub mod address;
+pub mod aliases;
+pub mod rules;
