@@ -2,4 +2,5 @@
 
 pub mod address;
 pub mod aliases;
+pub mod expand;
 pub mod rules;
