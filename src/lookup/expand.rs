@@ -162,7 +162,7 @@ impl Expansion {
 
     /// Goes on: with no answer at first, then with the answer to what was asked. `config` and
     /// `session` must be the same each time.
-    pub fn advance(&mut self, config: &Config, session: &Session, answer: Option<Answer>) -> Step {
+    pub fn advance(&mut self, config: &Config, session: &Session, answer: Option<&Answer>) -> Step {
         match self.run(config, session, answer) {
             Ok(Some(question)) => Step::Ask(question),
             Ok(None) if self.deliveries.is_empty() => {
@@ -177,7 +177,7 @@ impl Expansion {
         &mut self,
         config: &Config,
         session: &Session,
-        mut answer: Option<Answer>,
+        mut answer: Option<&Answer>,
     ) -> Result<Option<Question>, Refusal> {
         loop {
             let question = match std::mem::replace(&mut self.work, Work::Next) {
@@ -248,7 +248,7 @@ impl Expansion {
         config: &Config,
         session: &Session,
         mut search: Search,
-        answer: Option<Answer>,
+        answer: Option<&Answer>,
     ) -> Result<Option<Question>, Refusal> {
         let Some((index, node)) = self.current() else { return Ok(None) };
         let Item::Address(address) = &node.item else { return Ok(None) };
@@ -290,7 +290,7 @@ impl Expansion {
         config: &Config,
         table: TableId,
         mut keys: vec::IntoIter<String>,
-        answer: Option<Answer>,
+        answer: Option<&Answer>,
     ) -> Result<Option<Question>, Refusal> {
         let Some((index, node)) = self.current() else { return Ok(None) };
         let items = match answer {
@@ -301,7 +301,7 @@ impl Expansion {
                 }
                 None => Vec::new(),
             },
-            Some(Answer::Value(Some(value))) => aliases::parse(&value)
+            Some(Answer::Value(Some(value))) => aliases::parse(value)
                 .map_err(|_| Refusal::expansion_later("an entry for it is wrong"))?,
             Some(_) => return Err(Refusal::expansion_later("a table of aliases failed")),
         };
@@ -324,7 +324,7 @@ impl Expansion {
         config: &Config,
         user: String,
         tag: Option<String>,
-        answer: Option<Answer>,
+        answer: Option<&Answer>,
     ) -> Result<Option<Question>, Refusal> {
         let Some((index, _)) = self.current() else { return Ok(None) };
         if user.is_empty() {

@@ -80,7 +80,7 @@ fn expand(text: &str, recipient: &str) -> Result<Vec<Delivery>, Refusal> {
     let mut expansion = Expansion::new(address(recipient));
     let mut answer = None;
     loop {
-        let question = match expansion.advance(&config, &session(), answer) {
+        let question = match expansion.advance(&config, &session(), answer.as_ref()) {
             Step::Ask(question) => question,
             Step::Done(result) => return result,
         };

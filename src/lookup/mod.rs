@@ -3,4 +3,5 @@
 pub mod address;
 pub mod aliases;
 pub mod expand;
+pub mod format;
 pub mod rules;

@@ -122,10 +122,10 @@ impl Search {
         rules: &[Rule],
         session: &Session,
         recipient: Recipient<'_>,
-        answer: Option<Answer>,
+        answer: Option<&Answer>,
     ) -> Progress {
         match answer {
-            Some(Answer::Contains(found)) => self.decide(found != self.negated),
+            Some(Answer::Contains(found)) => self.decide(*found != self.negated),
             Some(_) => return Progress::Found(Verdict::Failed),
             None => {}
         }
@@ -304,7 +304,7 @@ mod tests {
         let mut search = Search::new();
         let mut answer = None;
         loop {
-            match search.advance(&config.rules, session, recipient, answer) {
+            match search.advance(&config.rules, session, recipient, answer.as_ref()) {
                 Progress::Ask(question) => answer = tables.answer(&question),
                 Progress::Found(verdict) => return verdict,
             }
