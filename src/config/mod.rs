@@ -110,4 +110,4 @@ pub fn parse_define(argument: &str) -> Option<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

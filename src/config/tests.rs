@@ -80,7 +80,8 @@ fn load_with(main: &str, defines: &[(String, String)]) -> Result<Loaded, Diagnos
     load("main", &mut machine(main), &mut Loopback, defines)
 }
 
-fn good(main: &str) -> Config {
+/// The configuration that a text means.
+pub(crate) fn good(main: &str) -> Config {
     match load_with(main, &[]) {
         Ok(loaded) => loaded.config,
         Err(errors) => panic!("{main}\n{errors}"),
@@ -457,6 +458,13 @@ fn rules() {
         (103, "match reject action a", &["1: syntax error", NO_RULES]),
         (104, "match tls reject", &[]),
     ]);
+}
+
+#[test]
+fn an_expression_that_can_never_match_is_warned_about() {
+    let expected = ["1: warn: invalid regular expression \"(\" never matches"];
+    assert_eq!(said("match tag regex { \"(\", a } reject"), expected);
+    assert!(load_with("match tag regex \"(\" reject", &[]).is_ok());
 }
 
 #[test]
