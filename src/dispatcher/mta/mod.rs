@@ -1,15 +1,20 @@
 //! Outgoing mail: grouping envelopes into relays, connections, sessions.
 //!
 //! [`Mta::submit`] takes envelopes with their message and answers each through a [`Sink`], once.
-//! What is decided is decided without I/O: [`url`], [`action`], [`limits`] and [`body`]
-//! read and write texts.
+//! What is decided is decided without I/O: [`url`], [`action`], [`limits`], [`body`] and
+//! [`reply`] read and write texts, [`session`] holds one dialogue.
 //!
 //! Sources: the queue page of the specification, section 3; RFC 5321, 2033, 2920, 3461.
 
 pub mod action;
 pub mod body;
 pub mod directory;
+#[cfg(test)]
+mod fixture;
 pub mod limits;
+pub mod reply;
+pub mod session;
+pub mod task;
 pub mod url;
 
 use std::collections::HashMap;
