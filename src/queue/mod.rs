@@ -1,1 +1,3 @@
-//! Stub.
+//! The queue: envelopes and messages on disk.
+
+pub mod store;
