@@ -6,4 +6,6 @@
 
 pub mod body;
 pub mod format;
+pub mod maildir;
 pub mod report;
+pub mod sync;

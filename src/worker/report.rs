@@ -6,6 +6,8 @@
 //!
 //! Sources: sysexits(3), vis(3); the queue page of the specification, section 5.5.
 
+use std::io;
+
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 
 /// Status of wrong usage.
@@ -41,6 +43,29 @@ impl Failed {
     #[must_use]
     pub fn new(status: u8, program: &str, what: impl std::fmt::Display) -> Self {
         Self { status, text: format!("{program}: {what}") }
+    }
+}
+
+impl Failed {
+    /// A failure of the program `program` that the system caused while it did `what`.
+    #[must_use]
+    pub fn system(
+        status: u8,
+        program: &str,
+        what: impl std::fmt::Display,
+        error: &io::Error,
+    ) -> Self {
+        Self::new(status, program, format_args!("{what}: {}", system_text(error)))
+    }
+}
+
+/// The system's text of an error, without the number that Rust adds.
+#[must_use]
+pub fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
     }
 }
 
