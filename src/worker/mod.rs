@@ -7,5 +7,6 @@
 pub mod body;
 pub mod format;
 pub mod maildir;
+pub mod mbox;
 pub mod report;
 pub mod sync;
