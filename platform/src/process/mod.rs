@@ -1,0 +1,17 @@
+//! Starting, watching and signalling processes.
+//!
+//! [`spawn`] serves any caller, threaded or not; [`run_in_child`] only one without threads.
+
+mod child;
+mod descriptors;
+mod poll;
+mod signal;
+mod spawn;
+mod title;
+
+pub use child::{ExitStatus, Pid, current_executable, exec, reap, run_in_child, wait_for};
+pub use descriptors::close_all_except;
+pub use poll::{Interest, PollEntry, poll};
+pub use signal::{Signal, SignalPipe, ignore_sigpipe, kill_group, signal};
+pub use spawn::spawn;
+pub use title::{prepare_title, set_title};
