@@ -341,7 +341,10 @@ mod tests {
     #[test]
     fn the_separator_line_has_a_sender_without_blanks_and_a_ctime_date() {
         // queue case 147
-        let when = jiff::civil::date(2026, 11, 7).at(9, 5, 3, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+        let when = jiff::civil::date(2026, 11, 7)
+            .at(9, 5, 3, 0)
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .unwrap();
         assert_eq!(date(&when), "Sat Nov  7 09:05:03 2026");
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mbox");

@@ -5,6 +5,7 @@
 //! programs are the same code.
 
 pub mod body;
+pub mod command;
 pub mod format;
 pub mod maildir;
 pub mod mbox;
