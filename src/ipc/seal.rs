@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::blob::Blob;
+
 /// A key of one use. Wiped when dropped, never printed.
 #[derive(Clone, Deserialize, Serialize)]
 pub struct Key(Zeroizing<[u8; 32]>);
@@ -18,7 +20,7 @@ pub struct Key(Zeroizing<[u8; 32]>);
 /// A value and its seal, as carried by roles that may not make or change it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Sealed {
-    bytes: Vec<u8>,
+    bytes: Blob,
     code: [u8; 32],
 }
 
@@ -56,7 +58,7 @@ impl Key {
         let bytes = postcard::to_stdvec(value)?;
         let mut mac = self.mac();
         mac.update(&bytes);
-        Ok(Sealed { code: mac.finalize().into_bytes().into(), bytes })
+        Ok(Sealed { code: mac.finalize().into_bytes().into(), bytes: Blob(bytes) })
     }
 
     /// Opens a sealed value, in constant time for a wrong seal.
@@ -65,9 +67,9 @@ impl Key {
     /// The seal is not of this key, or the value not a `T`.
     pub fn open<T: DeserializeOwned>(&self, sealed: &Sealed) -> Result<T, BrokenSeal> {
         let mut mac = self.mac();
-        mac.update(&sealed.bytes);
+        mac.update(&sealed.bytes.0);
         mac.verify_slice(&sealed.code).map_err(|_| BrokenSeal)?;
-        postcard::from_bytes(&sealed.bytes).map_err(|_| BrokenSeal)
+        postcard::from_bytes(&sealed.bytes.0).map_err(|_| BrokenSeal)
     }
 
     fn mac(&self) -> Hmac<Sha256> {
@@ -84,19 +86,19 @@ impl Sealed {
     /// # Errors
     /// The bytes are not a `T`.
     pub fn peek<T: DeserializeOwned>(&self) -> Result<T, BrokenSeal> {
-        postcard::from_bytes(&self.bytes).map_err(|_| BrokenSeal)
+        postcard::from_bytes(&self.bytes.0).map_err(|_| BrokenSeal)
     }
 
     /// Its size in bytes, seal included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.code.len()
+        self.bytes.0.len() + self.code.len()
     }
 
     /// Whether it holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.0.is_empty()
     }
 }
 
@@ -111,9 +113,9 @@ mod tests {
         let sealed = key.seal(&("alice", 3_u8)).unwrap();
         assert_eq!(key.open::<(String, u8)>(&sealed), Ok(("alice".to_owned(), 3)));
         assert_eq!(master.derive("job").open::<(String, u8)>(&sealed), Err(BrokenSeal));
-        for position in 0..sealed.bytes.len() {
+        for position in 0..sealed.bytes.0.len() {
             let mut forged = sealed.clone();
-            forged.bytes[position] ^= 1;
+            forged.bytes.0[position] ^= 1;
             assert_eq!(key.open::<(String, u8)>(&forged), Err(BrokenSeal));
         }
     }

@@ -1,0 +1,230 @@
+//! Between parent and every role but the spawner.
+//!
+//! All roles share the two enums; [`RoleToParent::allowed_from`] is the table of who may say what.
+
+use platform::Role;
+use serde::{Deserialize, Serialize};
+
+use super::spawner::UserAnswer;
+use super::statistics::Snapshot;
+use super::worker::Identity;
+use crate::ipc::blob::Blob;
+use crate::ipc::seal::{Key, Sealed};
+
+/// What the parent says to a role.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum ParentToRole {
+    /// A channel to a neighbour, in place of an earlier one (notice, carries a descriptor).
+    Attach {
+        /// The neighbour.
+        peer: Peer,
+    },
+    /// Answer to [`RoleToParent::Administer`].
+    Administered {
+        /// Whether it was done; not, if it was so already.
+        done: bool,
+    },
+    /// A piece of the serialised [`Setup`], the last one marked (notice).
+    Configure {
+        /// The bytes.
+        piece: Blob,
+        /// Whether the set-up is complete with this piece.
+        last: bool,
+    },
+    /// Answer to [`RoleToParent::OpenFile`]; carries a descriptor, open for reading, if it went
+    /// well.
+    File {
+        /// Why it could not be opened.
+        error: Option<String>,
+    },
+    /// A socket to serve (notice, carries a descriptor): for the dispatcher a listener of its
+    /// configuration, for control its socket.
+    Serve {
+        /// Index into the configuration's listeners.
+        listener: u32,
+    },
+    /// Counters and switches (reply to [`RoleToParent::Status`]).
+    Status(Status),
+    /// What an administrator switched (notice).
+    Switch(Switches),
+    /// Stop taking work, finish what runs, leave (notice).
+    Shutdown,
+    /// Answer to [`RoleToParent::LookUpUser`].
+    User(UserAnswer),
+    /// Answer to [`RoleToParent::StartWorker`]; carries a descriptor, the channel to the worker, if
+    /// it went well.
+    Worker(Result<(), WorkerFailure>),
+}
+
+/// Another role, as seen by one that gets a channel to it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum Peer {
+    /// `control`
+    Control,
+    /// `dispatcher`
+    Dispatcher,
+    /// `keys`
+    Keys,
+    /// `lookup`
+    Lookup,
+    /// `queue`
+    Queue,
+    /// `scheduler`
+    Scheduler,
+}
+
+/// What a role is told before it is confined and serves.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Setup {
+    /// The configuration.
+    pub config: crate::config::Config,
+    /// Its generation: 1 at start, one more with each reload.
+    pub generation: u64,
+    /// Name of this server.
+    pub server_name: String,
+    /// Logs go to standard error.
+    pub foreground: bool,
+    /// Started by an ordinary user: nothing is chrooted, ids stay.
+    pub rootless: bool,
+    /// The keys of seals that the role may know.
+    pub keys: RoleKeys,
+    /// What an administrator switched.
+    pub switches: Switches,
+    /// How many descriptors the process may have.
+    pub descriptors: u64,
+    /// Path of the spool: the root directory of the queue.
+    pub spool: String,
+    /// Path of an empty directory: the root of the others.
+    pub empty: String,
+    /// Credits of each direction between two roles; fewer only in tests.
+    pub credits: u32,
+    /// Name servers to ask, instead of the system's; for tests and containers.
+    pub resolvers: Vec<std::net::SocketAddr>,
+}
+
+/// The keys of seals; a role has those that it needs.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct RoleKeys {
+    /// Seals routes: lookup and queue.
+    pub route: Option<Key>,
+    /// Seals jobs: queue.
+    pub job: Option<Key>,
+}
+
+/// What an administrator switched. Survives the end of every role.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Switches {
+    /// No local deliveries.
+    pub mda_paused: bool,
+    /// No relaying.
+    pub mta_paused: bool,
+    /// No new sessions.
+    pub smtp_paused: bool,
+    /// Logging of debug messages.
+    pub verbose: bool,
+}
+
+/// What an administrator may ask the parent.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Administration {
+    /// Pause local deliveries, or resume them.
+    Mda {
+        /// Pause.
+        paused: bool,
+    },
+    /// Pause relaying, or resume it.
+    Mta {
+        /// Pause.
+        paused: bool,
+    },
+    /// Pause accepting, or resume it.
+    Smtp {
+        /// Pause.
+        paused: bool,
+    },
+    /// End the daemon.
+    Stop,
+    /// Log debug messages, or stop it.
+    Verbose {
+        /// Log them.
+        on: bool,
+    },
+}
+
+/// What the parent knows about the whole.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// What an administrator switched.
+    pub switches: Switches,
+    /// Seconds since the start.
+    pub uptime: u64,
+    /// How each role is confined, by name.
+    pub confinement: Vec<(String, String)>,
+    /// How often each role ended unexpectedly, by name.
+    pub restarts: Vec<(String, u32)>,
+    /// Memory of the parent itself, and its counters.
+    pub snapshot: Snapshot,
+    /// Whether any role has reported a damaged or full spool, in words.
+    pub troubles: Vec<String>,
+}
+
+/// Why a worker was not started.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct WorkerFailure {
+    /// Whether it is worth to try again.
+    pub temporary: bool,
+    /// What went wrong, for the status of the delivery.
+    pub text: String,
+    /// Enhanced status: subject and detail.
+    pub detail: (u8, u16),
+}
+
+/// What a role says to the parent.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum RoleToParent {
+    /// An administrator's order (request; answered by [`ParentToRole::Administered`]).
+    Administer(Administration),
+    /// Look up a user (request; answered by [`ParentToRole::User`]).
+    LookUpUser {
+        /// Name of the account.
+        name: String,
+    },
+    /// Open the file of a table (request; answered by [`ParentToRole::File`]).
+    OpenFile {
+        /// Index of the table in the configuration.
+        table: u32,
+    },
+    /// Ready to serve (notice).
+    Ready {
+        /// How the process is confined, in words.
+        confinement: String,
+    },
+    /// Start a worker for a job (request; answered by [`ParentToRole::Worker`]).
+    StartWorker {
+        /// For whom.
+        identity: Identity,
+        /// A job of this identity, as sealed by the queue: the proof that there is one.
+        ticket: Sealed,
+    },
+    /// What the parent knows (request; answered by [`ParentToRole::Status`]).
+    Status,
+    /// Something that the administrator should see in the status (notice).
+    Trouble {
+        /// In words; empty when it is over.
+        text: String,
+    },
+}
+
+impl RoleToParent {
+    /// Whether `role` may say this. Anything else ends its channel.
+    #[must_use]
+    pub fn allowed_from(&self, role: Role) -> bool {
+        match self {
+            Self::Administer(_) | Self::Status => role == Role::Control,
+            Self::LookUpUser { .. } | Self::OpenFile { .. } => role == Role::Lookup,
+            Self::Ready { .. } => true,
+            Self::StartWorker { .. } => role == Role::Dispatcher,
+            Self::Trouble { .. } => role == Role::Queue,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Between parent and spawner, and between spawner and worker.
+
+use serde::{Deserialize, Serialize};
+
+use super::worker::Identity;
+use crate::ipc::seal::Key;
+
+/// An account of this system, as far as deliveries need it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Home directory.
+    pub home: String,
+}
+
+/// The three answers of a user look-up. A failed one is always temporary.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum UserAnswer {
+    /// The look-up itself failed, for this reason.
+    Failed(String),
+    /// There is such a user.
+    Found(Account),
+    /// There is none.
+    NotFound,
+}
+
+/// What the parent orders.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum ParentToSpawner {
+    /// How to set up workers (notice, the first one).
+    Setup(SpawnerSetup),
+    /// Look up a user (request; answered by [`SpawnerToParent::User`]).
+    LookUpUser {
+        /// Name of the account.
+        name: String,
+    },
+    /// Start a worker (request, carries a descriptor: its channel to the dispatcher; answered by
+    /// [`SpawnerToParent::Started`]).
+    StartWorker(WorkerOrder),
+}
+
+/// What holds for all workers of a spawner.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct SpawnerSetup {
+    /// The daemon's own account, for look-ups and root's mailbox; `None` when rootless.
+    pub daemon: Option<Account>,
+    /// Directory of mailboxes.
+    pub mailboxes: String,
+    /// Directory of helper programs.
+    pub libexec: String,
+    /// Name of this server, for file names in Maildirs and LHLO.
+    pub server_name: String,
+    /// Started by an ordinary user: no change of ids.
+    pub rootless: bool,
+}
+
+/// A worker to start.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct WorkerOrder {
+    /// For whom it works.
+    pub identity: Identity,
+    /// The account whose ids it takes.
+    pub account: Account,
+    /// Key of the seals on its jobs.
+    pub key: Key,
+}
+
+/// What the spawner reports.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum SpawnerToParent {
+    /// Answer to [`ParentToSpawner::StartWorker`].
+    Started {
+        /// Why it could not be started.
+        error: Option<String>,
+    },
+    /// Answer to [`ParentToSpawner::LookUpUser`].
+    User(UserAnswer),
+}
+
+/// What the spawner tells a worker on its control channel.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum SpawnerToWorker {
+    /// Who the worker is (notice, the first one).
+    Begin {
+        /// What holds for all workers.
+        setup: SpawnerSetup,
+        /// Its duty.
+        duty: Duty,
+    },
+    /// Look up a user (request to a worker with [`Duty::Users`]; answered by
+    /// [`WorkerToSpawner::User`]).
+    LookUpUser {
+        /// Name of the account.
+        name: String,
+    },
+    /// Answer to [`WorkerToSpawner::OpenMailbox`]; carries a descriptor if it went well: a socket
+    /// on which the mailbox's descriptor comes, and whose closing releases the mailbox's lock.
+    Mailbox {
+        /// Why it could not be opened; temporary unless the user has no mailbox to have.
+        error: Option<String>,
+    },
+    /// Answer to [`WorkerToSpawner::LookUpUser`].
+    User(UserAnswer),
+}
+
+/// What a worker is for.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Duty {
+    /// Local deliveries of one identity; the channel to the dispatcher is its second descriptor.
+    Deliver(WorkerOrder),
+    /// User look-ups, under the daemon's own user.
+    Users,
+}
+
+/// What a worker asks or answers on its control channel.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum WorkerToSpawner {
+    /// Look up the user of a job (request; answered by [`SpawnerToWorker::User`]).
+    LookUpUser {
+        /// Name of the account.
+        name: String,
+    },
+    /// Open and lock the system mailbox of the worker's own identity (request; answered by
+    /// [`SpawnerToWorker::Mailbox`]).
+    OpenMailbox,
+    /// Answer to [`SpawnerToWorker::LookUpUser`].
+    User(UserAnswer),
+}

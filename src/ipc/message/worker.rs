@@ -1,0 +1,138 @@
+//! Between dispatcher and worker, and the job that a worker does.
+//!
+//! The record of a job is sealed by the queue with the key of the worker's identity: the dispatcher
+//! carries it and can neither make nor change one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ipc::blob::Blob;
+use crate::ipc::seal::{Key, Sealed};
+use crate::model::outcome::Outcome;
+use crate::model::{EnvelopeId, Mailbox, ReversePath};
+
+/// Purpose under which the job key is derived from the master key, by parent and queue.
+pub const JOB_KEY: &str = "pillarbox job 1";
+
+/// The key that seals jobs for workers of `identity`.
+#[must_use]
+pub fn identity_key(job_key: &Key, identity: &Identity) -> Key {
+    let mailbox = if identity.root_mailbox { "mailbox of root" } else { "user" };
+    job_key.derive(&format!("{mailbox} {}", identity.account))
+}
+
+/// For whom a worker works. One worker serves all jobs of its identity.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Identity {
+    /// Name of the account, looked up when the worker is started.
+    pub account: String,
+    /// The one exception: root's mailbox, served by a worker under the daemon's own user.
+    pub root_mailbox: bool,
+}
+
+/// One delivery: what the queue tells the worker, past the dispatcher.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct JobRecord {
+    /// Number of the job, unlike every earlier one of this queue.
+    pub job: u64,
+    /// The envelope to deliver.
+    pub envelope: EnvelopeId,
+    /// The identity it is delivered under.
+    pub identity: Identity,
+    /// The recipient's user name: `USER` and `%{user.username}`.
+    pub user: String,
+    /// How.
+    pub method: Method,
+    /// Text of the action's wrapper, in which `%{mda}` stands for the command.
+    pub wrapper: Option<String>,
+    /// Sender of the envelope.
+    pub sender: ReversePath,
+    /// The address given in RCPT.
+    pub recipient: Mailbox,
+    /// The address after expansion.
+    pub destination: Mailbox,
+    /// Text after the sub-address delimiter; empty without one.
+    pub subaddress: String,
+    /// Delimiter of sub-addresses, for the modifier `strip`.
+    pub delimiter: String,
+}
+
+/// How a message is delivered locally.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Method {
+    /// To a command's standard input, through the shell: the `mda` action.
+    Command {
+        /// The command, with format specifiers.
+        line: String,
+    },
+    /// Appended to a file that an alias names.
+    File {
+        /// Absolute path.
+        path: String,
+    },
+    /// To an LMTP server.
+    Lmtp {
+        /// `host:port` or the path of a socket.
+        destination: String,
+        /// Whether RCPT names the recipient's address instead of the user.
+        recipient_address: bool,
+    },
+    /// Into a Maildir.
+    Maildir {
+        /// Path with format specifiers; `None` for the user's own `Maildir`.
+        path: Option<String>,
+        /// Whether marked spam goes to the junk folder.
+        junk: bool,
+    },
+    /// Appended to the user's system mailbox.
+    Mbox,
+    /// To a command that an alias or `.forward` names, through the shell.
+    Pipe {
+        /// The command, with format specifiers.
+        line: String,
+    },
+}
+
+/// What the dispatcher says to a worker.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum DispatcherToWorker {
+    /// Do a job (request; answered by [`WorkerToDispatcher::Outcome`]).
+    ///
+    /// Carries a descriptor, open for reading, exactly if the body is [`JobBody::Descriptor`].
+    Deliver {
+        /// A [`JobRecord`].
+        ticket: Sealed,
+        /// The message.
+        body: JobBody,
+    },
+    /// A piece of the body announced by the request with this number, in order (notice).
+    Piece {
+        /// Job that it belongs to, as in the ticket.
+        job: u64,
+        /// The bytes.
+        bytes: Blob,
+    },
+}
+
+/// How a message reaches a worker. Lines end in LF.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum JobBody {
+    /// In a file; read from its beginning with positioned reads.
+    Descriptor {
+        /// Length of the message in bytes.
+        size: u64,
+    },
+    /// Here.
+    Inline(Blob),
+    /// In notices that follow.
+    Pieces {
+        /// Length of the message in bytes, at most [`crate::model::limits::BODY_IN_LOG`].
+        size: u64,
+    },
+}
+
+/// What a worker says to the dispatcher.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum WorkerToDispatcher {
+    /// What came of a job (reply). Its text is at most [`crate::model::limits::WORKER_ANSWER`].
+    Outcome(Outcome),
+}

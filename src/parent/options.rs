@@ -1,0 +1,149 @@
+//! The command line of smtpd(8).
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lexopt::prelude::{Long, Short, ValueExt as _};
+use platform::Role;
+
+/// What was asked for on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `-n`: check the configuration and leave.
+    pub check: bool,
+    /// `-D NAME=VALUE`: macros.
+    pub defines: Vec<(String, String)>,
+    /// `-d`: stay in the foreground, log to standard error.
+    pub foreground: bool,
+    /// `-f FILE`: the configuration.
+    pub config_file: Option<PathBuf>,
+    /// `-h`: say the version and leave.
+    pub version: bool,
+    /// `-P mda|mta|smtp`: begin paused.
+    pub paused: Vec<Pausable>,
+    /// `--state DIR`: everything under one directory.
+    pub state: Option<PathBuf>,
+    /// `-v`: log debug messages; with `-n`, print the configuration as understood.
+    pub verbose: bool,
+    /// `-x ROLE`: be this role. The parent's way to start the others.
+    pub role: Option<Role>,
+    /// `--resolver ADDR:PORT`: ask this name server instead of the system's.
+    pub resolvers: Vec<SocketAddr>,
+    /// `--channel-credits N`: requests under way between two roles, for tests of back-pressure.
+    pub credits: Option<u32>,
+}
+
+/// What can be paused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pausable {
+    /// Local deliveries.
+    Mda,
+    /// Relaying.
+    Mta,
+    /// Accepting.
+    Smtp,
+}
+
+/// The command line is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// An option that is not one, or has no value.
+    #[error(transparent)]
+    Option(#[from] lexopt::Error),
+    /// A value that does not fit its option.
+    #[error("{option}: {value:?} is not {expected}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What is needed.
+        expected: &'static str,
+    },
+}
+
+impl Options {
+    /// Reads the command line, without the program's name.
+    ///
+    /// # Errors
+    /// Says which option is wrong.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
+        let mut options = Self::default();
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('d') => options.foreground = true,
+                Short('D') => options.defines.push(define(&parser.value()?.string()?)?),
+                Short('f') => options.config_file = Some(parser.value()?.into()),
+                Short('h') => options.version = true,
+                Short('n') => options.check = true,
+                Short('P') => options.paused.push(pausable(&parser.value()?.string()?)?),
+                Short('v') => options.verbose = true,
+                Short('x') => options.role = Some(role(&parser.value()?.string()?)?),
+                Long("channel-credits") => options.credits = Some(parser.value()?.parse()?),
+                Long("resolver") => options.resolvers.push(parser.value()?.parse()?),
+                Long("state") => options.state = Some(parser.value()?.into()),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn define(text: &str) -> Result<(String, String), UsageError> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(UsageError::Value {
+            option: "-D",
+            value: text.to_owned(),
+            expected: "macro=value",
+        }),
+    }
+}
+
+fn pausable(text: &str) -> Result<Pausable, UsageError> {
+    match text {
+        "mda" => Ok(Pausable::Mda),
+        "mta" => Ok(Pausable::Mta),
+        "smtp" => Ok(Pausable::Smtp),
+        _ => Err(UsageError::Value {
+            option: "-P",
+            value: text.to_owned(),
+            expected: "mda, mta or smtp",
+        }),
+    }
+}
+
+fn role(text: &str) -> Result<Role, UsageError> {
+    Role::from_name(text).ok_or_else(|| UsageError::Value {
+        option: "-x",
+        value: text.to_owned(),
+        expected: "a role",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options, UsageError> {
+        Options::parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn options_may_be_joined() {
+        let options = parse(&["-dvf", "x.conf", "-Da=b=c", "-P", "mta"]).unwrap();
+        assert!(options.foreground && options.verbose && !options.check);
+        assert_eq!(options.config_file, Some("x.conf".into()));
+        assert_eq!(options.defines, [("a".to_owned(), "b=c".to_owned())]);
+        assert_eq!(options.paused, [Pausable::Mta]);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_refused() {
+        for words in [&["-D", "a"][..], &["-P", "x"], &["-x", "root"], &["-Q"], &["-f"], &["x"]] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! The parent's loop: starts the set of roles, replaces what ends, and ends it all in order.
+//!
+//! *control, keys, lookup, scheduler* are replaced one by one; their neighbours get new channels.
+//! The end of *dispatcher* or *queue* ends the set: the dispatcher finishes, then the queue drains
+//! and syncs, then the rest; and a new set begins. Listening sockets stay open all the time, so that
+//! clients wait and are not refused.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use platform::Role;
+use platform::process::{Pid, Signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, sleep_until};
+
+use super::prepare::Prepared;
+use super::requests::Offices;
+use super::slot::{Event, History, Slot, arguments};
+use super::wiring::{PAIRS, ROLES, as_peer, is_replaceable};
+use crate::ipc::link::Link;
+use crate::ipc::message::parent::{Administration, ParentToRole, RoleToParent, Status, Switches};
+use crate::ipc::message::spawner::{ParentToSpawner, SpawnerToParent};
+use crate::process::{Memory, PARENT_CHANNEL, PARENT_WINDOW};
+
+/// How long the dispatcher may take to finish what it does.
+const DISPATCHER_GRACE: Duration = Duration::from_secs(2);
+/// How long the queue may take to write down what it was told.
+const QUEUE_GRACE: Duration = Duration::from_secs(5);
+/// How long the others may take to notice the end.
+const REST_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves until an administrator or a signal ends it.
+pub fn run(prepared: Prepared) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("fatal: runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match Supervisor::start(prepared) {
+            Ok(supervisor) => supervisor.serve().await,
+            Err(error) => {
+                tracing::error!("fatal: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// What the set is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// Waits for this role to leave, until then; everything later in the order follows.
+    Ending(Stage, Instant),
+    /// Serves.
+    Running,
+}
+
+/// Who leaves next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    Dispatcher,
+    Queue,
+    Rest,
+}
+
+struct Supervisor {
+    prepared: Prepared,
+    switches: Switches,
+    slots: HashMap<Role, Slot>,
+    histories: HashMap<Role, History>,
+    offices: Offices,
+    spawner: Option<Pid>,
+    spawner_started: Instant,
+    phase: Phase,
+    /// The whole ends when the set has ended.
+    stopping: bool,
+    /// A set has been ready once: from then on nothing makes the daemon give up.
+    ready_once: bool,
+    failed: bool,
+    troubles: HashMap<Role, String>,
+    started: Instant,
+    memory: Memory,
+    events: mpsc::UnboundedSender<Event>,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    restarts: mpsc::UnboundedSender<Restart>,
+    due: mpsc::UnboundedReceiver<Restart>,
+}
+
+/// Something whose pause is over.
+#[derive(Clone, Copy, Debug)]
+enum Restart {
+    Role(Role),
+    Set,
+    Spawner,
+}
+
+impl Supervisor {
+    fn start(prepared: Prepared) -> std::io::Result<Self> {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let (restarts, due) = mpsc::unbounded_channel();
+        let mut supervisor = Self {
+            switches: prepared.setup.switches,
+            offices: Offices::new(&prepared),
+            prepared,
+            slots: HashMap::new(),
+            histories: HashMap::new(),
+            spawner: None,
+            spawner_started: Instant::now(),
+            phase: Phase::Running,
+            stopping: false,
+            ready_once: false,
+            failed: false,
+            troubles: HashMap::new(),
+            started: Instant::now(),
+            memory: Memory::open(),
+            events,
+            inbox,
+            restarts,
+            due,
+        };
+        supervisor.start_spawner()?;
+        supervisor.start_set()?;
+        Ok(supervisor)
+    }
+
+    async fn serve(mut self) -> ExitCode {
+        let handlers = (
+            signal(SignalKind::child()),
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        );
+        let (Ok(mut child), Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = handlers else {
+            tracing::error!("fatal: signals cannot be received");
+            return ExitCode::FAILURE;
+        };
+        loop {
+            if self.stopping && self.is_over() {
+                break;
+            }
+            let deadline = match self.phase {
+                Phase::Ending(_, deadline) => Some(deadline),
+                Phase::Running => None,
+            };
+            tokio::select! {
+                Some(event) = self.inbox.recv() => self.handle(event),
+                Some(restart) = self.due.recv() => self.restart(restart),
+                _ = child.recv() => self.reap(),
+                _ = terminate.recv() => self.stop(),
+                _ = interrupt.recv() => self.stop(),
+                _ = hangup.recv() => {
+                    tracing::warn!("warn: reload is not supported yet: restart to change the configuration");
+                }
+                () = until(deadline) => self.out_of_patience(),
+            }
+        }
+        tracing::info!("Exiting");
+        self.prepared.clean_up();
+        if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn is_over(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    // Starting.
+
+    fn start_set(&mut self) -> std::io::Result<()> {
+        self.phase = Phase::Running;
+        for role in ROLES {
+            self.start_role(role)?;
+        }
+        for (one, other) in PAIRS {
+            self.connect(one, other)?;
+        }
+        self.serve_listeners()
+    }
+
+    fn start_role(&mut self, role: Role) -> std::io::Result<()> {
+        let mut setup = self.prepared.setup_for(role);
+        setup.switches = self.switches;
+        let slot = Slot::start(role, &self.prepared.program, &setup, self.events.clone())?;
+        self.slots.insert(role, slot);
+        Ok(())
+    }
+
+    /// Gives two roles a channel to each other, in place of an earlier one.
+    fn connect(&mut self, one: Role, other: Role) -> std::io::Result<()> {
+        if !self.slots.contains_key(&one) || !self.slots.contains_key(&other) {
+            return Ok(());
+        }
+        let (near, far) = platform::fd::socketpair()?;
+        if let Some(bytes) = self.prepared.channel_buffer {
+            platform::fd::set_socket_buffers(near.as_fd(), bytes)?;
+            platform::fd::set_socket_buffers(far.as_fd(), bytes)?;
+        }
+        self.attach(one, other, near);
+        self.attach(other, one, far);
+        Ok(())
+    }
+
+    fn attach(&mut self, role: Role, peer: Role, descriptor: OwnedFd) {
+        let Some(peer) = as_peer(peer) else { return };
+        if let Some(slot) = self.slots.get_mut(&role) {
+            slot.tell(ParentToRole::Attach { peer }, Some(descriptor));
+        }
+    }
+
+    fn serve_listeners(&mut self) -> std::io::Result<()> {
+        for (listener, socket) in &self.prepared.listeners {
+            let socket = socket.try_clone()?;
+            if let Some(slot) = self.slots.get_mut(&Role::Dispatcher) {
+                slot.tell(ParentToRole::Serve { listener: *listener }, Some(socket));
+            }
+        }
+        self.serve_control_socket()
+    }
+
+    fn serve_control_socket(&mut self) -> std::io::Result<()> {
+        let socket = self.prepared.control_socket.try_clone()?;
+        if let Some(slot) = self.slots.get_mut(&Role::Control) {
+            slot.tell(ParentToRole::Serve { listener: 0 }, Some(socket));
+        }
+        Ok(())
+    }
+
+    fn start_spawner(&mut self) -> std::io::Result<()> {
+        let (ours, theirs) = platform::fd::socketpair()?;
+        let setup = &self.prepared.setup;
+        let pid = platform::process::spawn(
+            &self.prepared.program,
+            &arguments(Role::Spawner, setup.foreground, self.switches.verbose),
+            &[],
+            &[(theirs.as_fd(), PARENT_CHANNEL), (std::io::stderr().as_fd(), 2)],
+            false,
+        )?;
+        drop(theirs);
+        let (link, mut arrivals) =
+            Link::<ParentToSpawner, SpawnerToParent>::open(ours, PARENT_WINDOW)?;
+        let order = ParentToSpawner::Setup(self.prepared.spawner_setup.clone());
+        let first = link.clone();
+        tokio::spawn(async move {
+            let _gone = first.notice(&order, None).await;
+            // The spawner only answers; what it says unasked is not a message.
+            while arrivals.recv().await.is_some() {}
+        });
+        self.offices.spawner.replace(link);
+        self.spawner = Some(pid);
+        self.spawner_started = Instant::now();
+        Ok(())
+    }
+
+    fn restart(&mut self, restart: Restart) {
+        if self.stopping {
+            return;
+        }
+        let result = match restart {
+            Restart::Role(role) if self.phase == Phase::Running => self.replace(role),
+            Restart::Role(_) => Ok(()),
+            Restart::Set => self.start_set(),
+            Restart::Spawner => self.start_spawner(),
+        };
+        if let Err(error) = result {
+            // The service has been ready: it never gives up.
+            tracing::error!("warn: cannot start a process, trying again: {error}");
+            self.schedule(restart, Duration::from_secs(2));
+        }
+    }
+
+    fn replace(&mut self, role: Role) -> std::io::Result<()> {
+        if self.slots.contains_key(&role) {
+            return Ok(());
+        }
+        self.start_role(role)?;
+        for (one, other) in PAIRS {
+            if one == role || other == role {
+                self.connect(one, other)?;
+            }
+        }
+        if role == Role::Control { self.serve_control_socket() } else { Ok(()) }
+    }
+
+    fn schedule(&self, restart: Restart, pause: Duration) {
+        let restarts = self.restarts.clone();
+        tokio::spawn(async move {
+            sleep(pause).await;
+            let _ended = restarts.send(restart);
+        });
+    }
+
+    // What roles say.
+
+    fn handle(&mut self, event: Event) {
+        let current = self.slots.get(&event.role).is_some_and(|slot| slot.pid == event.pid);
+        if !current {
+            return;
+        }
+        let Some(said) = event.said else {
+            // A role without its channel is of no use: its end is noticed as any other.
+            let _gone = platform::process::signal(event.pid, Signal::Kill);
+            return;
+        };
+        if !said.message.allowed_from(event.role) {
+            tracing::error!("warn: {} said what it may not say", event.role.name());
+            let _gone = platform::process::signal(event.pid, Signal::Kill);
+            return;
+        }
+        match said.message {
+            RoleToParent::Administer(order) => {
+                let done = self.administer(order);
+                let _gone = said.responder.reply(&ParentToRole::Administered { done }, None);
+            }
+            RoleToParent::Ready { confinement } => self.ready(event.role, confinement),
+            RoleToParent::Status => {
+                let _gone = said.responder.reply(&ParentToRole::Status(self.status()), None);
+            }
+            RoleToParent::Trouble { text } => {
+                if text.is_empty() {
+                    self.troubles.remove(&event.role);
+                } else {
+                    self.troubles.insert(event.role, text);
+                }
+            }
+            RoleToParent::LookUpUser { .. }
+            | RoleToParent::OpenFile { .. }
+            | RoleToParent::StartWorker { .. } => {
+                self.offices.answer(said.message, said.responder);
+            }
+        }
+    }
+
+    fn ready(&mut self, role: Role, confinement: String) {
+        tracing::debug!("debug: {} ready ({confinement})", role.name());
+        if let Some(slot) = self.slots.get_mut(&role) {
+            slot.ready(confinement);
+        }
+        let all = ROLES
+            .iter()
+            .all(|role| self.slots.get(role).is_some_and(|slot| slot.confinement.is_some()));
+        if all && !self.ready_once {
+            self.ready_once = true;
+            self.prepared.announce_ready();
+        }
+    }
+
+    fn administer(&mut self, order: Administration) -> bool {
+        let before = self.switches;
+        let word = |paused| if paused { "paused" } else { "resumed" };
+        match order {
+            Administration::Mda { paused } => self.switches.mda_paused = paused,
+            Administration::Mta { paused } => self.switches.mta_paused = paused,
+            Administration::Smtp { paused } => self.switches.smtp_paused = paused,
+            Administration::Stop => {
+                self.stop();
+                return true;
+            }
+            Administration::Verbose { on } => {
+                self.switches.verbose = on;
+                crate::log::set_verbose(on);
+            }
+        }
+        let is_log = matches!(order, Administration::Verbose { .. });
+        if before == self.switches {
+            return is_log;
+        }
+        match order {
+            Administration::Mda { paused } => tracing::info!("info: mda {}", word(paused)),
+            Administration::Mta { paused } => tracing::info!("info: mta {}", word(paused)),
+            Administration::Smtp { paused } => tracing::info!("info: smtp {}", word(paused)),
+            Administration::Stop | Administration::Verbose { .. } => {}
+        }
+        for slot in self.slots.values_mut() {
+            slot.tell(ParentToRole::Switch(self.switches), None);
+        }
+        true
+    }
+
+    fn status(&self) -> Status {
+        let confinement = self.slots.iter().filter_map(|(role, slot)| {
+            slot.confinement.clone().map(|words| (role.name().to_owned(), words))
+        });
+        let restarts =
+            self.histories.iter().map(|(role, history)| (role.name().to_owned(), history.ends));
+        let mut status = Status {
+            switches: self.switches,
+            uptime: self.started.elapsed().as_secs(),
+            confinement: confinement.collect(),
+            restarts: restarts.collect(),
+            snapshot: self.memory.snapshot(Vec::new()),
+            troubles: self.troubles.values().cloned().collect(),
+        };
+        status.confinement.sort();
+        status.restarts.sort();
+        status
+    }
+
+    // Endings.
+
+    /// Notes every process that has ended.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = platform::process::reap() {
+            if self.spawner == Some(pid) {
+                self.spawner = None;
+                self.spawner_ended(status);
+                continue;
+            }
+            let role = self.slots.iter().find(|(_, slot)| slot.pid == pid).map(|(role, _)| *role);
+            if let Some(role) = role {
+                self.role_ended(role, status);
+            }
+        }
+    }
+
+    fn spawner_ended(&mut self, status: platform::process::ExitStatus) {
+        if self.stopping {
+            return;
+        }
+        tracing::warn!("warn: spawner ended ({status}), starting it again");
+        let served = self.spawner_started.elapsed();
+        let pause = self.histories.entry(Role::Spawner).or_default().ended(served);
+        self.schedule(Restart::Spawner, pause);
+    }
+
+    fn role_ended(&mut self, role: Role, status: platform::process::ExitStatus) {
+        let Some(slot) = self.slots.remove(&role) else { return };
+        slot.link.close();
+        self.troubles.remove(&role);
+        match self.phase {
+            Phase::Ending(stage, _) => self.next_stage(stage),
+            Phase::Running if !self.ready_once => {
+                tracing::error!("fatal: {} ended ({status}) before it was ready", role.name());
+                self.failed = true;
+                self.stop();
+            }
+            Phase::Running => {
+                let pause = self.histories.entry(role).or_default().ended(slot.started.elapsed());
+                tracing::warn!("warn: {} ended ({status}), starting it again", role.name());
+                if is_replaceable(role) {
+                    self.schedule(Restart::Role(role), pause);
+                } else {
+                    self.end_set();
+                }
+            }
+        }
+    }
+
+    /// Begins the end of the whole.
+    fn stop(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        self.prepared.announce_stopping();
+        if self.phase == Phase::Running {
+            self.end_set();
+        }
+    }
+
+    /// Begins the end of the set, with the dispatcher if it is there.
+    fn end_set(&mut self) {
+        // Without a queue nothing that the dispatcher finishes could be written down.
+        let grace =
+            if self.slots.contains_key(&Role::Queue) { DISPATCHER_GRACE } else { Duration::ZERO };
+        self.phase = Phase::Ending(Stage::Dispatcher, Instant::now() + grace);
+        self.tell_to_leave(Role::Dispatcher);
+        self.next_stage(Stage::Dispatcher);
+    }
+
+    /// Goes on with the end of the set as far as nobody has to be waited for.
+    fn next_stage(&mut self, stage: Stage) {
+        match stage {
+            Stage::Dispatcher if self.slots.contains_key(&Role::Dispatcher) => {}
+            Stage::Dispatcher => {
+                self.phase = Phase::Ending(Stage::Queue, Instant::now() + QUEUE_GRACE);
+                self.tell_to_leave(Role::Queue);
+                self.next_stage(Stage::Queue);
+            }
+            Stage::Queue if self.slots.contains_key(&Role::Queue) => {}
+            Stage::Queue => {
+                self.phase = Phase::Ending(Stage::Rest, Instant::now() + REST_GRACE);
+                for slot in self.slots.values() {
+                    slot.link.close();
+                }
+                self.next_stage(Stage::Rest);
+            }
+            Stage::Rest if !self.slots.is_empty() => {}
+            Stage::Rest => {
+                self.phase = Phase::Running;
+                if !self.stopping {
+                    self.schedule(Restart::Set, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    fn tell_to_leave(&mut self, role: Role) {
+        if let Some(slot) = self.slots.get_mut(&role) {
+            slot.tell(ParentToRole::Shutdown, None);
+        }
+    }
+
+    /// Whoever should have left by now is ended.
+    fn out_of_patience(&mut self) {
+        let Phase::Ending(stage, _) = self.phase else { return };
+        for (role, slot) in &self.slots {
+            let late = match stage {
+                Stage::Dispatcher => *role == Role::Dispatcher,
+                Stage::Queue => *role == Role::Queue,
+                Stage::Rest => true,
+            };
+            if late {
+                let _gone = platform::process::signal(slot.pid, Signal::Kill);
+            }
+        }
+        // Its end is noticed by the signal of the child; this only keeps the loop from spinning.
+        self.phase = Phase::Ending(stage, Instant::now() + REST_GRACE);
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
