@@ -7,6 +7,7 @@
 pub mod body;
 pub mod command;
 pub mod format;
+pub mod lmtp;
 pub mod maildir;
 pub mod mbox;
 pub mod report;
