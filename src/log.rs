@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use platform::syslog::SysLog;
+use platform::syslog::{Priority, SysLog};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -73,15 +73,16 @@ impl Subscriber for Lines {
             }
             Sink::System(system) => {
                 let priority = if level == Level::ERROR {
-                    platform::Priority::Error
+                    Priority::Error
                 } else if level == Level::WARN {
-                    platform::Priority::Warning
+                    Priority::Warning
                 } else if level == Level::INFO {
-                    platform::Priority::Info
+                    Priority::Info
                 } else {
-                    platform::Priority::Debug
+                    Priority::Debug
                 };
-                system.write(priority, &line.0);
+                // A line holds no NUL byte once it was escaped.
+                let _infallible = system.write(priority, &line.0);
             }
         }
     }

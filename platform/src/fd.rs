@@ -35,6 +35,25 @@ const CONTROL_BYTES: usize = 64 + RECEIVED_AT_MOST * size_of::<RawFd>();
 #[repr(C, align(16))]
 struct Control([u8; CONTROL_BYTES]);
 
+/// Flag of `open`: do not wait, as for the writer of a pipe.
+pub const OPEN_NONBLOCK: i32 = libc::O_NONBLOCK;
+
+/// Takes over the descriptor that the process was started with under `number`.
+///
+/// To be called at most once for a number, before anything else could have opened it.
+///
+/// # Errors
+/// When no such descriptor is open.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD only fails for a number that is not open.
+    let set = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if set == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and by the contract above nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Two connected local stream sockets, blocking, closed on exec.
 ///
 /// # Errors

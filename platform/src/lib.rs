@@ -12,6 +12,7 @@ pub mod disk;
 pub mod durable;
 pub mod fd;
 pub mod mbox;
+pub mod network;
 pub mod os;
 pub mod paths;
 pub mod peer;

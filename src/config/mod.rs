@@ -6,9 +6,22 @@
 //!
 //! Source: smtpd.conf(5).
 
+mod action;
 mod defaults;
+mod diagnostics;
+mod filter;
+mod globals;
+mod input;
+mod lexer;
+mod listen;
+mod parser;
+mod pki;
+mod rule;
+mod table;
 mod tree;
+mod value;
 
+pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use tree::*;
 
 use std::io;
@@ -43,3 +56,58 @@ pub trait Network {
     /// The port of the TCP service `name`.
     fn service(&mut self, name: &str) -> Option<u16>;
 }
+
+/// A configuration that can be used, and what there is to say about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings alone.
+    pub warnings: Diagnostics,
+}
+
+/// Reads the configuration at `path` with all that it includes. `defines` are macros that the file
+/// cannot change (see [`parse_define`]).
+///
+/// # Errors
+/// All errors of all files, with the warnings among them, in the order in which they were met.
+pub fn load(
+    path: &str,
+    files: &mut dyn SourceReader,
+    network: &mut dyn Network,
+    defines: &[(String, String)],
+) -> Result<Loaded, Diagnostics> {
+    let empty = Config {
+        sources: Vec::new(),
+        server_name: network.server_name(),
+        local_addresses: network.addresses(),
+        tables: table::built_in(),
+        listeners: vec![listen::socket()],
+        actions: Vec::new(),
+        rules: Vec::new(),
+        wrappers: Vec::new(),
+        smtp: Smtp::default(),
+        queue: Queue::default(),
+        bounce: Bounce::default(),
+        mta: Mta::default(),
+        mda: MdaLimits::default(),
+        scheduler: SchedulerLimits::default(),
+    };
+    let (config, diagnostics) = parser::Parser::new(empty, files, network, defines).file(path);
+    if diagnostics.has_errors() {
+        Err(diagnostics)
+    } else {
+        Ok(Loaded { config, warnings: diagnostics })
+    }
+}
+
+/// Splits the argument of `-D` into name and value, at the last `=`. `None` when there is none: the
+/// option is then ignored with the warning `could not parse macro definition`.
+#[must_use]
+pub fn parse_define(argument: &str) -> Option<(String, String)> {
+    let (name, value) = argument.rsplit_once('=')?;
+    Some((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

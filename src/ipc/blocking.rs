@@ -7,6 +7,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use platform::process::{Interest, PollEntry, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -150,7 +151,8 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
         self.buffer.resize(READ, 0);
         let mut descriptors = Vec::new();
         loop {
-            let read = platform::fd::recv(self.descriptor.as_fd(), &mut self.buffer, &mut descriptors);
+            let read =
+                platform::fd::recv(self.descriptor.as_fd(), &mut self.buffer, &mut descriptors);
             self.input.descriptors(descriptors.drain(..));
             match read {
                 Ok(0) => self.closed = true,
@@ -196,7 +198,8 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
             if let Some(received) = self.next_message()? {
                 return Ok(received);
             }
-            platform::process::wait_for_io(self.descriptor.as_fd(), true, self.wants_write(), None)?;
+            let interest = if self.wants_write() { Interest::ReadWrite } else { Interest::Read };
+            poll(&mut [PollEntry::new(self.descriptor.as_fd(), interest)], None)?;
             self.fill()?;
         }
     }
@@ -211,7 +214,7 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
             if !self.wants_write() {
                 return Ok(());
             }
-            platform::process::wait_for_io(self.descriptor.as_fd(), false, true, None)?;
+            poll(&mut [PollEntry::new(self.descriptor.as_fd(), Interest::Write)], None)?;
         }
     }
 }

@@ -1,1 +1,3 @@
-//! Stub.
+//! The lookup role: tables, DNS, address expansion, rule matching.
+
+pub mod dns;

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows a role. Every value is valid once made: text from outside is
 //! parsed into it at the edge.
 
+pub mod dns;
 pub mod envelope;
 pub mod id;
 pub mod limits;

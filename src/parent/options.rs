@@ -94,11 +94,9 @@ impl Options {
 fn define(text: &str) -> Result<(String, String), UsageError> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(UsageError::Value {
-            option: "-D",
-            value: text.to_owned(),
-            expected: "macro=value",
-        }),
+        _ => {
+            Err(UsageError::Value { option: "-D", value: text.to_owned(), expected: "macro=value" })
+        }
     }
 }
 

@@ -18,9 +18,8 @@ pub const QUEUE_USER: &str = "_smtpq";
 
 /// Confines this process as `role`. Says how, in words.
 pub(super) fn confine(role: Role, setup: &Setup) -> Result<String, StartError> {
-    let fail = |step: &'static str| {
-        move |source| StartError::Confine { role: role.name(), step, source }
-    };
+    let fail =
+        |step: &'static str| move |source| StartError::Confine { role: role.name(), step, source };
     platform::privilege::set_limits_for(role).map_err(fail("limits"))?;
     let mut words = Vec::new();
     if !setup.rootless {

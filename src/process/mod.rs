@@ -6,6 +6,8 @@
 
 mod confine;
 
+pub use confine::{DAEMON_USER, QUEUE_USER};
+
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,7 +86,7 @@ impl Memory {
     /// Opens what is read later; to be called before the process is confined.
     #[must_use]
     pub fn open() -> Self {
-        Self(platform::MemoryProbe::open().ok())
+        Self(platform::disk::MemoryProbe::open().ok())
     }
 
     /// The counters given, with the memory of this process.
@@ -175,8 +177,7 @@ pub fn inherited(number: i32) -> Result<OwnedFd, StartError> {
 /// Reads the set-up, which comes in pieces, before there is a runtime.
 fn read_setup(descriptor: &OwnedFd) -> Result<Setup, StartError> {
     let copy = descriptor.as_fd().try_clone_to_owned();
-    let copy =
-        copy.map_err(|source| StartError::Prepare { what: "channel".to_owned(), source })?;
+    let copy = copy.map_err(|source| StartError::Prepare { what: "channel".to_owned(), source })?;
     let mut channel = Channel::<RoleToParent, ParentToRole>::new(copy)
         .map_err(|source| StartError::Prepare { what: "channel".to_owned(), source })?;
     let mut bytes = Vec::new();

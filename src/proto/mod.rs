@@ -1,1 +1,8 @@
-//! Stub.
+//! The grammar of mail: bytes to values and back, without sockets, clocks or tasks.
+
+pub mod address;
+pub mod command;
+pub mod escape;
+pub mod parameter;
+pub mod reply;
+pub mod trace;

@@ -1,0 +1,126 @@
+//! The characters that the lexer sees: files that include one another, text pushed back, and where
+//! each character stands.
+
+use super::tree::Span;
+
+/// One byte of input and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Character {
+    /// The byte. The end of each file gives one more newline.
+    pub byte: u8,
+    /// Its place; for text of a macro, that of its use. The length is not set.
+    pub at: Span,
+    /// Whether it is text of a macro.
+    pub expanded: bool,
+    /// Whether it stands for the end of a file.
+    pub end_of_file: bool,
+}
+
+/// The files being read and what was pushed back.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    sources: Vec<Source>,
+    open: Vec<Reading>,
+}
+
+#[derive(Debug)]
+struct Source {
+    name: String,
+    text: Vec<u8>,
+}
+
+/// How far a file has been read.
+#[derive(Debug)]
+struct Reading {
+    source: u16,
+    offset: usize,
+    line: u32,
+    line_start: usize,
+    ended: bool,
+    /// What is to be read before the rest of the file, the next byte last.
+    pushed_back: Vec<Character>,
+}
+
+impl Input {
+    /// Reads on in the file `name`, then goes back to where it is now. `false` when there are more
+    /// files than can be counted.
+    pub fn enter(&mut self, name: &str, text: Vec<u8>) -> bool {
+        let Ok(source) = u16::try_from(self.sources.len()) else { return false };
+        self.sources.push(Source { name: name.to_owned(), text });
+        self.open.push(Reading {
+            source,
+            offset: 0,
+            line: 1,
+            line_start: 0,
+            ended: false,
+            pushed_back: Vec::new(),
+        });
+        true
+    }
+
+    /// How many files are open, one inside the other.
+    pub fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The next byte; `None` at the end of everything.
+    pub fn next(&mut self) -> Option<Character> {
+        loop {
+            let reading = self.open.last_mut()?;
+            if let Some(character) = reading.pushed_back.pop() {
+                return Some(character);
+            }
+            let text = self.sources.get(usize::from(reading.source)).map(|s| s.text.as_slice())?;
+            let at = reading.place();
+            if let Some(&byte) = text.get(reading.offset) {
+                reading.offset += 1;
+                if byte == b'\n' {
+                    reading.line += 1;
+                    reading.line_start = reading.offset;
+                }
+                return Some(Character { byte, at, expanded: false, end_of_file: false });
+            }
+            if !reading.ended {
+                reading.ended = true;
+                return Some(Character { byte: b'\n', at, expanded: false, end_of_file: true });
+            }
+            self.open.pop();
+        }
+    }
+
+    /// Gives `character` back, to be read next in the file that is open now.
+    pub fn push_back(&mut self, character: Character) {
+        if let Some(reading) = self.open.last_mut() {
+            reading.pushed_back.push(character);
+        }
+    }
+
+    /// Puts the value of a macro in front of the rest, as if it stood at `at`.
+    pub fn expand(&mut self, value: &str, at: Span) {
+        for &byte in value.as_bytes().iter().rev() {
+            self.push_back(Character { byte, at, expanded: true, end_of_file: false });
+        }
+    }
+
+    /// Name of the file that a place is in, and the text of its line.
+    pub fn line(&self, at: Span) -> (String, String) {
+        let Some(source) = self.sources.get(usize::from(at.file)) else {
+            return Default::default();
+        };
+        let index = (at.line as usize).saturating_sub(1);
+        let line = source.text.split(|&byte| byte == b'\n').nth(index).unwrap_or_default();
+        (source.name.clone(), String::from_utf8_lossy(line).into_owned())
+    }
+
+    /// The names of all files read so far.
+    pub fn names(self) -> Vec<String> {
+        self.sources.into_iter().map(|source| source.name).collect()
+    }
+}
+
+impl Reading {
+    fn place(&self) -> Span {
+        let column = u32::try_from(self.offset - self.line_start + 1).unwrap_or(u32::MAX);
+        Span { file: self.source, line: self.line, column, length: 0 }
+    }
+}

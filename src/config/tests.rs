@@ -1,0 +1,700 @@
+//! The numbered cases of the language: what each text is answered with.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::*;
+
+/// A machine with one loopback interface, a few files and a few services.
+#[derive(Default)]
+struct Machine {
+    files: HashMap<String, Vec<u8>>,
+}
+
+impl SourceReader for Machine {
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        let missing = || io::Error::from_raw_os_error(2);
+        self.files.get(path).cloned().ok_or_else(missing)
+    }
+}
+
+struct Loopback;
+
+impl Network for Loopback {
+    fn server_name(&mut self) -> String {
+        "mail.example.org".into()
+    }
+
+    fn addresses(&mut self) -> Vec<LocalAddress> {
+        vec![address("127.0.0.1"), address("::1")]
+    }
+
+    fn interface(&mut self, name: &str) -> Option<Vec<LocalAddress>> {
+        (name == "lo").then(|| self.addresses())
+    }
+
+    fn host(&mut self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match name {
+            "localhost" => Ok(vec!["127.0.0.1".parse().unwrap()]),
+            "broken" => Err(io::Error::other("no answer")),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn service(&mut self, name: &str) -> Option<u16> {
+        match name {
+            "smtp" => Some(25),
+            "smtps" => Some(465),
+            "submission" => Some(587),
+            _ => None,
+        }
+    }
+}
+
+fn address(text: &str) -> LocalAddress {
+    text.parse::<IpAddr>().unwrap().into()
+}
+
+fn machine(main: &str) -> Machine {
+    let mut machine = Machine::default();
+    let files: [(&str, &[u8]); 9] = [
+        ("main", main.as_bytes()),
+        ("/list", b"a.org\nb.org\n"),
+        ("/map", b"root: bob\n"),
+        ("/empty", b"# nothing\n"),
+        ("/urls", b"smtp://a\nsmtp://b\n"),
+        ("/malformed", b"root:\n"),
+        ("/bad", b"foo\n"),
+        ("rel.conf", b"match reject"),
+        ("/loop", b"include \"/loop\"\n"),
+    ];
+    for (name, text) in files {
+        machine.files.insert(name.into(), text.into());
+    }
+    machine
+}
+
+fn load_with(main: &str, defines: &[(String, String)]) -> Result<Loaded, Diagnostics> {
+    load("main", &mut machine(main), &mut Loopback, defines)
+}
+
+fn good(main: &str) -> Config {
+    match load_with(main, &[]) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => panic!("{main}\n{errors}"),
+    }
+}
+
+/// What is said about a text: one line a complaint, without the name of the main file.
+fn said(main: &str) -> Vec<String> {
+    let diagnostics = match load_with(main, &[]) {
+        Ok(loaded) => loaded.warnings,
+        Err(errors) => errors,
+    };
+    diagnostics
+        .to_string()
+        .lines()
+        .map(|line| line.strip_prefix("main:").unwrap_or(line).to_owned())
+        .collect()
+}
+
+const NO_RULES: &str = "warn: no rules, nothing to do";
+
+/// Checks that each text is answered with these lines; no line means that it is good.
+fn check(cases: &[(u32, &str, &[&str])]) {
+    for (number, text, expected) in cases {
+        assert_eq!(said(text), *expected, "config case {number}: {text:?}");
+    }
+}
+
+/// As [`check`], each text being followed by a rule.
+fn check_with_rule(cases: &[(u32, &str, &[&str])]) {
+    for (number, text, expected) in cases {
+        let main = format!("{text}\nmatch reject\n");
+        assert_eq!(said(&main), *expected, "config case {number}: {text:?}");
+    }
+}
+
+#[test]
+fn lexical_rules() {
+    check(&[
+        (1, "", &[NO_RULES]),
+        (2, "match reject", &[]),
+        (3, "action a maildir\nmatch for local action a", &[]),
+        (4, "foo", &["1: syntax error", NO_RULES]),
+        (5, "Match for local reject", &["1: syntax error", NO_RULES]),
+        (6, "match for local reject\r\n", &["1: syntax error", NO_RULES]),
+        (7, "\u{feff}match reject", &["1: syntax error", NO_RULES]),
+        (8, "match for \\\n local reject", &[]),
+        (9, "# x \\\nmatch reject", &[NO_RULES]),
+        (10, "match for local reject # c", &[]),
+        (
+            11,
+            "match tag \"abc reject",
+            &["1: reached end of file while parsing quoted string", "1: syntax error", NO_RULES],
+        ),
+        (12, "match tag \"a\nb\" reject", &[]),
+        (13, "match tag 'abc' reject", &[]),
+        (14, "match for domain 'it''s' reject", &["1: syntax error", NO_RULES]),
+        (
+            15,
+            "match tag \\\"abc\\\" reject",
+            &["1: reached end of file while parsing quoted string", "1: syntax error", NO_RULES],
+        ),
+        (16, "match tag /abc reject", &["1: syntax error", NO_RULES]),
+        (17, "match tag abc/def reject", &[]),
+        (18, "match tag 123 reject", &["1: syntax error", NO_RULES]),
+        (18, "match tag \"123\" reject", &[]),
+        (18, "match tag 12a reject", &[]),
+        (19, "match tag a$b reject", &[]),
+        (20, "match from src 10/8 reject", &["1: syntax error", NO_RULES]),
+        (20, "match from src \"10/8\" reject", &[]),
+        (20, "match from src 10.0.0.0/8 reject", &[]),
+        (21, "match from src ::1 reject", &[]),
+        (21, "match from src [::1] reject", &["1: syntax error", NO_RULES]),
+        (21, "match from src \"[::1]\" reject", &[]),
+        (22, "match mail-from @example.org reject", &["1: syntax error", NO_RULES]),
+        (22, "match mail-from \"@example.org\" reject", &[]),
+        (23, "match for domain *.example.org reject", &["1: syntax error", NO_RULES]),
+        (23, "match for domain \"*.example.org\" reject", &[]),
+        (24, "match tag local reject", &["1: syntax error", NO_RULES]),
+        (24, "match tag \"local\" reject", &[]),
+        (47, "match reject ; match reject", &["1: syntax error", NO_RULES]),
+    ]);
+}
+
+#[test]
+fn macros_and_numbers() {
+    check(&[
+        (25, "foo = bar\nmatch reject", &[]),
+        (26, "p = 25\nmatch reject", &["1: syntax error"]),
+        (27, "p = \"25\"\nlisten on lo port $p\nmatch reject", &[]),
+        (28, "listen on lo port \"25\"\nmatch reject", &["1: invalid port: 25"]),
+        (29, "x = \"for local\"\nmatch $x reject", &[]),
+        (
+            30,
+            "match $nope reject\nmatch reject",
+            &["1: macro 'nope' not defined", "1: syntax error", NO_RULES],
+        ),
+        (31, "x = \"1\"\ny = \"$x\"\nmatch tag $y reject", &["3: syntax error", NO_RULES]),
+        (32, "a = \"abc\"\nb = $a\nmatch tag $b reject", &[]),
+        (34, "\"a b\" = \"x\"\nmatch reject", &["1: macro name cannot contain whitespace"]),
+        (35, "match tag $ reject", &["1: macro '' not defined", "1: syntax error", NO_RULES]),
+        (
+            44,
+            "smtp limit max-rcpt 99999999999999999999\n\nmatch reject",
+            &["1: \"99999999999999999999\" invalid number: too large", "1: syntax error"],
+        ),
+    ]);
+    for quote in ["", "\""] {
+        let text = format!("match tag {quote}{}{quote} reject", "x".repeat(8200));
+        let expected = ["1: string too long", "1: syntax error", NO_RULES];
+        assert_eq!(said(&text), expected, "config case 43");
+    }
+}
+
+/// The only entry of the table that the only rule's tag is looked for in.
+fn tag_of(config: &Config) -> &str {
+    let tag = config.rules[0].tag.as_ref().unwrap();
+    match &config.table(tag.test.table).unwrap().source {
+        TableSource::Inline(entries) => &entries[0].key,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn strings_have_these_values() {
+    let cases = [
+        (12, "match tag \"a\nb\" reject", "ab"),
+        (19, "match tag a$b reject", "a$b"),
+        (32, "a = \"abc\"\nb = $a\nmatch tag $b reject", "abc"),
+        (33, "a = \"mail\"\nmatch tag $a.example.org reject", "mail.example.org"),
+        (46, r#"match tag "a\\b" reject"#, r"a\\b"),
+    ];
+    for (number, text, expected) in cases {
+        assert_eq!(tag_of(&good(text)), expected, "config case {number}");
+    }
+}
+
+#[test]
+fn macros_of_the_command_line_cannot_be_changed() {
+    let define = |argument: &str| parse_define(argument).unwrap();
+    let text = "foo = \"zz\"\nmatch tag $foo reject";
+    let loaded = load_with(text, &[define("foo=bar")]).unwrap();
+    assert_eq!(tag_of(&loaded.config), "bar", "config case 36");
+    assert_eq!(parse_define("foobar"), None, "config case 37");
+    load_with("match $foo reject", &[define("foo=for local")]).expect("config case 38");
+    assert_eq!(define("a=b=c"), ("a=b".into(), "c".into()), "config case 273");
+    let twice = [define("a=b"), define("a=}")];
+    let loaded = load_with("match tag $a reject", &twice).unwrap();
+    assert_eq!(tag_of(&loaded.config), "b", "config case 274");
+}
+
+#[test]
+fn includes() {
+    check(&[
+        (
+            39,
+            "include \"/missing\"\nmatch reject",
+            &[
+                "pushfile: /missing: No such file or directory",
+                "1: failed to include file /missing",
+            ],
+        ),
+        (40, "include /abs/path\nmatch reject", &["1: syntax error"]),
+        (41, "include \"/bad\"\nmatch reject\nfoo\n", &["/bad:1: syntax error", "3: syntax error"]),
+        (42, "include \"rel.conf\"", &[]),
+    ]);
+    let missing = load("/none", &mut Machine::default(), &mut Loopback, &[]).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "pushfile: /none: No such file or directory\n",
+        "config case 45"
+    );
+    let endless = said("include \"/loop\"\nmatch reject");
+    assert_eq!(
+        endless,
+        [
+            "pushfile: /loop: too many files inside one another",
+            "/loop:1: failed to include file /loop"
+        ]
+    );
+    let config = good("include \"rel.conf\"\nmatch reject");
+    assert_eq!(config.sources, ["main", "rel.conf"]);
+    assert_eq!(config.rules.iter().map(|rule| rule.span.file).collect::<Vec<_>>(), [1, 0]);
+}
+
+#[test]
+fn tables() {
+    check(&[
+        (48, "match for domain { a.org, b.org } reject", &[]),
+        (48, "match for domain { a.org b.org } reject", &[]),
+        (48, "match for domain {\n a.org\n\n b.org\n} reject", &[]),
+        (49, "match for domain { a.org, b.org, } reject", &["1: syntax error", NO_RULES]),
+        (49, "match for domain { } reject", &["1: syntax error", NO_RULES]),
+        (50, "match for domain a.org b.org reject", &["1: syntax error", NO_RULES]),
+        (
+            51,
+            "match for domain { a.org = b } reject",
+            &["1: table \"<dynamic:0>\" may not be used for 'for' lookups", NO_RULES],
+        ),
+        (52, "table t { a = 1 }\nmatch reject", &["1: syntax error"]),
+        (53, "table t { a = b, c }\nmatch reject", &["1: syntax error"]),
+        (54, "table t { a => b }\nmatch reject", &[]),
+        (55, "table t { a = b; c = d }\nmatch reject", &[]),
+        (
+            56,
+            "table t { a }\ntable t { a }\nmatch reject",
+            &["2: table_create: table \"t\" already defined"],
+        ),
+        (57, "match for domain <zz> reject", &["1: no such table: zz", NO_RULES]),
+        (58, "table local { a }\nmatch reject", &["1: syntax error"]),
+        (58, "table \"local\" { a }\nmatch for domain <\"local\"> reject", &[]),
+        (
+            59,
+            "table t relative/path\nmatch reject",
+            &["1: table_create: backend \"relative/path\" does not exist"],
+        ),
+        (60, "table t file:relative\nmatch reject", &["1: invalid backend parameter for table: t"]),
+        (60, "table t file:\nmatch reject", &["1: invalid backend parameter for table: t"]),
+        (
+            61,
+            "table t \"/missing\"\nmatch reject",
+            &[
+                "/missing: fopen: No such file or directory",
+                "1: invalid configuration file /missing for table t",
+            ],
+        ),
+        (62, "table t /path\nmatch reject", &["1: syntax error"]),
+        (63, "table t foo:/x\nmatch reject", &["1: table_create: backend \"foo\" does not exist"]),
+        (64, "table t getpwnam\nmatch reject", &[]),
+        (
+            64,
+            "table t getpwnam:/x\nmatch reject",
+            &["1: invalid configuration file /x for table t"],
+        ),
+        (
+            65,
+            "table t static\naction a mbox alias <t>\nmatch reject",
+            &["2: table \"t\" may not be used for alias lookups"],
+        ),
+        (
+            66,
+            "table t file:/list\naction a mbox alias <t>\nmatch reject",
+            &["2: table \"t\" may not be used for alias lookups"],
+        ),
+        (
+            67,
+            "table t file:/urls\naction a relay host <t>\nmatch reject",
+            &["2: table \"t\" may not be used for host lookups"],
+        ),
+        (
+            68,
+            "table t file:/empty\nmatch for domain <t> reject",
+            &["2: table \"t\" may not be used for 'for' lookups", NO_RULES],
+        ),
+        (68, "table t file:/empty\naction a mbox alias <t>\nmatch reject", &[]),
+        (
+            69,
+            "table t file:/malformed\nmatch reject",
+            &[
+                "/malformed:1 invalid map entry",
+                "1: invalid configuration file /malformed for table t",
+            ],
+        ),
+        (70, "match for domain <localnames> reject", &["1: no such table: localnames", NO_RULES]),
+        (70, "match for domain <\"<localnames>\"> reject", &[]),
+    ]);
+    let comma_after_newline = said("match for domain { a.org\n, b.org } reject\nmatch reject");
+    assert_eq!(comma_after_newline, ["2: syntax error"], "config case 49");
+    let table = good("table t { a = b; c = d }\nmatch reject").tables.pop().unwrap();
+    let TableSource::Inline(entries) = table.source else { panic!("{table:?}") };
+    assert_eq!(entries[0].value.as_deref(), Some("b;"), "config case 55");
+}
+
+#[test]
+fn actions() {
+    const AL: &str = "table al { root = bob }\n";
+    let already = "2: alias mapping already specified for this dispatcher";
+    let cases: &[(u32, &str, &[&str])] = &[
+        (
+            71,
+            "action a maildir\naction a mbox",
+            &["3: dispatcher already declared with that name: a"],
+        ),
+        (72, "action a mbox user bob", &["2: user may not be specified for this dispatcher"]),
+        (73, "action a forward-only user bob", &["2: user may not be specified for forward-only"]),
+        (73, "action a expand-only user bob", &["2: user may not be specified for expand-only"]),
+        (74, "action a maildir alias <al> virtual <al>", &[already]),
+        (
+            74,
+            "action a maildir virtual <al> alias <al>",
+            &["2: virtual mapping already specified for this dispatcher"],
+        ),
+        (75, "action a maildir \"~/Mail\" junk", &[]),
+        (75, "action a maildir junk \"~/Mail\"", &["2: syntax error"]),
+        (76, "action a mda /bin/cat", &["2: syntax error"]),
+        (76, "action a mda", &["2: syntax error"]),
+        (76, "action a lmtp", &["2: syntax error"]),
+        (77, "action a lmtp localhost:24", &[]),
+        (77, "action a lmtp \"/sock\" rcpt-to", &[]),
+        (78, "action a maildir wrapper w", &["2: no mda wrapper with that name: w"]),
+        (79, "action a mbox ttl 0s", &["2: ttl delay \"0\" is invalid"]),
+        (79, "action a mbox ttl 1w", &["2: ttl delay \"1w\" is invalid"]),
+        (79, "action a mbox ttl 60", &["2: syntax error"]),
+        (79, "action a mbox ttl 1.5h", &["2: ttl delay \"1.5\" is invalid"]),
+        (79, "action a mbox ttl 24856d", &["2: ttl delay \"24856\" is invalid"]),
+        (80, "action a mbox ttl 24855d", &[]),
+        (81, "action a mbox ttl 1h alias <al>", &["2: syntax error"]),
+        (81, "action a mbox alias <al> ttl 1h", &[]),
+        (82, "action a mbox ttl 1h ttl 2h", &["2: ttl already specified for this dispatcher"]),
+        (83, "action a relay backup host x", &["2: backup and host are mutually exclusive"]),
+        (83, "action a relay host x backup", &["2: backup and host are mutually exclusive"]),
+        (84, "action a relay backup domain <al>", &["2: backup and domain are mutually exclusive"]),
+        (84, "action a relay domain <al> backup", &["2: backup and host are mutually exclusive"]),
+        (
+            85,
+            "action a relay host x domain <al>",
+            &["2: host mapping already specified for this dispatcher"],
+        ),
+        (86, "action a relay tls tls no-verify", &["2: tls already specified for this dispatcher"]),
+        (
+            87,
+            "action a relay auth <al> host x",
+            &["2: auth may not be specified without host on a dispatcher"],
+        ),
+        (
+            88,
+            "action a relay host x auth foo",
+            &["2: table \"<dynamic:1>\" may not be used for auth lookups"],
+        ),
+        (90, "action a relay host \"foo://x\"", &[]),
+    ];
+    for (number, text, expected) in cases {
+        let main = format!("{AL}{text}\nmatch reject\n");
+        assert_eq!(said(&main), *expected, "config case {number}: {text:?}");
+    }
+}
+
+#[test]
+fn rules() {
+    let for_twice: &[&str] = &["1: for already specified for this rule", NO_RULES];
+    let from_twice: &[&str] = &["1: from already specified for this rule", NO_RULES];
+    check(&[
+        (93, "match action nope", &["1: no such dispatcher: nope", NO_RULES]),
+        (94, "match for local", &["1: syntax error", NO_RULES]),
+        (94, "match for local\nmatch reject", &["1: syntax error"]),
+        (95, "match ! for local reject", &[]),
+        (95, "match !for local reject", &[]),
+        (95, "match !!for local reject", &["1: syntax error", NO_RULES]),
+        (96, "match for local for any reject", for_twice),
+        (96, "match from local from any reject", from_twice),
+        (96, "match tag a tag b reject", &["1: tag already specified for this rule", NO_RULES]),
+        (97, "match from auth auth reject", &["1: auth already specified for this rule", NO_RULES]),
+        (97, "match auth from auth reject", &[]),
+        (
+            98,
+            "match from mail-from \"c@d\" mail-from \"a@b\" reject",
+            &["1: mail-from already specified for this rule", NO_RULES],
+        ),
+        (98, "match mail-from \"c@d\" from mail-from \"a@b\" reject", &[]),
+        (
+            99,
+            "match from auth { a = b } reject",
+            &["1: table \"<dynamic:0>\" may not be used for from lookups", NO_RULES],
+        ),
+        (99, "match auth { a = b } reject", &[]),
+        (
+            100,
+            "match tag { a = b } reject",
+            &["1: table \"<dynamic:0>\" may not be used for tag lookups", NO_RULES],
+        ),
+        (101, "match from 127.0.0.1 reject", &["1: syntax error", NO_RULES]),
+        (101, "match for example.org reject", &["1: syntax error", NO_RULES]),
+        (102, "match from src example.org reject", &[]),
+        (103, "match reject action a", &["1: syntax error", NO_RULES]),
+        (104, "match tls reject", &[]),
+    ]);
+}
+
+#[test]
+fn combined_criteria_negate_only_their_second_half() {
+    let rule = good("match !from auth \"a\" !for rcpt-to \"b\" reject").rules.remove(0);
+    assert_eq!(rule.from, Criterion { negated: false, test: Source::Any });
+    assert_eq!(rule.to, Criterion { negated: false, test: Destination::Any });
+    assert!(rule.auth.unwrap().negated);
+    assert!(rule.rcpt_to.unwrap().negated);
+}
+
+#[test]
+fn a_rule_says_local_where_it_says_nothing() {
+    let rule = good("match reject").rules.remove(0);
+    assert_eq!(rule.from, Criterion { negated: false, test: Source::Local });
+    assert_eq!(rule.to, Criterion { negated: false, test: Destination::Local });
+}
+
+#[test]
+fn listeners() {
+    let long = "x".repeat(33);
+    check_with_rule(&[
+        (105, "listen on 127.0.0.1 port 0", &["1: invalid port: 0"]),
+        (105, "listen on 127.0.0.1 port 65536", &["1: invalid port: 65536"]),
+        (105, "listen on 127.0.0.1 port -1", &["1: invalid port: -1"]),
+        (105, "listen on 127.0.0.1 port nosuchsvc", &["1: invalid port: nosuchsvc"]),
+        (105, "listen on 127.0.0.1 port", &["1: syntax error"]),
+        (106, "listen on 127.0.0.1 port 25 port 26", &["1: port already specified"]),
+        (107, "listen on 127.0.0.1 tls", &["1: invalid listen option: pki required for tls/smtps"]),
+        (108, "listen on 127.0.0.1 pki x", &["1: invalid listen option: pki requires tls/smtps"]),
+        (108, "listen on 127.0.0.1 auth", &["1: invalid listen option: auth requires tls/smtps"]),
+        (111, "listen on 127.0.0.1 tls smtps", &["1: TLS mode already specified"]),
+        (112, "listen on 127.0.0.1 auth auth-optional", &["1: auth already specified"]),
+        (113, "listen on 127.0.0.1 inet6", &["1: invalid virtual ip or interface: 127.0.0.1"]),
+        (114, "listen on egress", &["1: invalid virtual ip or interface: egress"]),
+        (114, "listen on broken", &["1: invalid virtual ip or interface: broken"]),
+        (115, "listen on lo tag abcdefghijklmnopqrstuvwxyz012345", &[]),
+        (115, &format!("listen on lo tag {long}"), &["1: tag name too long"]),
+        (
+            116,
+            "listen on socket\nlisten on socket tag a",
+            &["2: socket listener already configured"],
+        ),
+        (117, "listen on socket port 25", &["1: syntax error"]),
+        (
+            118,
+            "listen on lo hostnames { \"127.0.0.1\" }",
+            &["1: invalid use of table \"<dynamic:0>\" as HOSTNAMES parameter"],
+        ),
+        (
+            119,
+            "listen on lo senders { a }",
+            &["1: invalid use of table \"<dynamic:0>\" as SENDERS parameter"],
+        ),
+        (0, "listen on lo no-chunking", &["1: no-chunking: not supported yet"]),
+        (
+            0,
+            "listen on lo tls pki x\nlisten on lo mask-src mask-src",
+            &[
+                "1: tls: not supported yet",
+                "1: pki: not supported yet",
+                "2: mask-source already specified",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn a_listener_has_one_entry_for_each_address() {
+    let config = good(
+        "listen on lo port submission tag in hostname h no-dsn mask-src no-pipelining\n\
+         listen on localhost inet4\nlisten on ::1\nlisten on socket tag here\nmatch reject",
+    );
+    let endpoints: Vec<_> = config.listeners.iter().map(|listener| &listener.endpoint).collect();
+    let network = |text, port| Endpoint::Network { address: address(text), port };
+    let expected = [
+        Endpoint::Socket,
+        network("127.0.0.1", 587),
+        network("::1", 587),
+        network("127.0.0.1", 25),
+        network("::1", 25),
+    ];
+    assert_eq!(endpoints, expected.iter().collect::<Vec<_>>());
+    assert_eq!(config.listeners[0].tag, "here");
+    let first = &config.listeners[1];
+    assert_eq!((first.tag.as_str(), first.hostname.as_deref()), ("in", Some("h")));
+    assert!(!first.dsn && first.mask_source && !first.pipelining);
+    assert!(config.listeners[3].dsn && config.listeners[3].pipelining);
+}
+
+#[test]
+fn other_statements() {
+    check_with_rule(&[
+        (126, "queue ttl 0d", &["1: invalid ttl delay: 0"]),
+        (126, "queue ttl forever", &["1: invalid ttl delay: forever"]),
+        (126, "queue ttl 86400", &["1: syntax error"]),
+        (127, "smtp max-message-size 35M", &[]),
+        (127, "smtp max-message-size 1024", &[]),
+        (127, "smtp max-message-size 1.5G", &[]),
+        (127, "smtp max-message-size 0", &[]),
+        (128, "smtp max-message-size -1", &["1: invalid size: -1"]),
+        (128, "smtp max-message-size 10MB", &["1: invalid size: 10MB"]),
+        (128, "smtp max-message-size 9E", &["1: invalid size: 9E"]),
+        (0, "smtp max-message-size", &["1: syntax error"]),
+        (129, "smtp sub-addr-delim \"++\"", &["1: subaddressing-delimiter must be one character"]),
+        (129, "smtp sub-addr-delim \"@\"", &["1: sub-addr-delim uses invalid character"]),
+        (129, "smtp sub-addr-delim +", &["1: syntax error"]),
+        (129, "smtp sub-addr-delim x", &[]),
+        (130, "smtp limit max-foo 1", &["1: invalid session limit keyword: max-foo"]),
+        (0, "smtp limit max-rcpt 99", &["1: invalid session limit: max-rcpt 99"]),
+        (0, "smtp limit max-rcpt 100 max-mails -1", &[]),
+        (131, "mda limit foo 4", &["1: invalid scheduler limit keyword: foo"]),
+        (132, "mta limit foo 4", &["1: invalid mta limit keyword: foo"]),
+        (132, "mta limit for domain x inet4 max-conn-per-host 3", &[]),
+        (133, "bounce warn-interval 1h, 2h, 3h, 4h, 5h", &[]),
+        (133, "bounce warn-interval 1h 2h", &["1: syntax error"]),
+        (133, "bounce warn-interval 1x", &["1: invalid bounce delay: 1x"]),
+        (134, "srs ttl 1h", &["1: ttl delay \"1\" is too short"]),
+        (137, "pki x dhe foo", &["1: invalid DHE keyword: foo"]),
+        (137, "pki \"-a.c\" cert \"x\"", &["1: not a valid domain name: -a.c"]),
+        (138, "ca x", &["1: syntax error"]),
+        (139, "admd \"a\tb\"", &["1: not a valid admd"]),
+        (140, "filter x phase connect match fcrdns rdns junk", &["1: syntax error"]),
+        (141, "filter x phase connect match helo { a } junk", &["1: syntax error"]),
+        (141, "filter x phase data match rcpt-to { a } junk", &["1: syntax error"]),
+        (141, "filter x phase commit match auth junk", &["1: syntax error"]),
+        (143, "filter x chain { }", &["1: syntax error"]),
+        (146, "proc p \"/bin/p\" user a user b", &["1: user already specified for this processor"]),
+    ]);
+}
+
+#[test]
+fn what_has_no_effect_yet_is_refused_with_its_position() {
+    let cases = [
+        ("queue compression", "queue compression"),
+        ("queue encryption 0123456789abcdef0123456789abcdef", "queue encryption"),
+        ("smtp ciphers \"x\"", "smtp ciphers"),
+        ("srs key k", "srs"),
+        ("srs ttl 36h", "srs"),
+        ("admd x", "admd"),
+        ("pki x cert \"/c\" key \"/k\"", "pki"),
+        ("ca x cert \"/c\"", "ca"),
+        ("proc p \"/bin/p\"", "proc"),
+        ("filter x proc-exec \"f\" user a", "filter"),
+        ("filter x phase rcpt-to match !rcpt-to regex { a } reject \"550 x\"", "filter"),
+        ("filter x chain { a b\nc }", "filter"),
+        ("listen on lo filter { a }", "listen filter"),
+        ("listen on lo proxy-v2", "proxy-v2"),
+        ("table t db:/x", "db tables"),
+        ("action a forward-only", "forward-only"),
+        ("action a expand-only", "expand-only"),
+        ("action a relay backup mx \"m\"", "relay backup"),
+        ("action a relay domain { a = b }", "relay domain"),
+        ("action a relay tls no-verify", "relay tls"),
+        ("action a relay host x auth { a = b }", "relay auth"),
+        ("action a relay host \"smtps://l@x\"", "relay host smtps://l@x"),
+        ("action a relay pki x", "relay pki"),
+        ("action a relay filter { a }", "relay filter"),
+        ("action a relay helo-src { a = b }", "relay helo-src"),
+        ("action a relay srs", "relay srs"),
+    ];
+    for (text, what) in cases {
+        let main = format!("match reject\n{text}\n");
+        assert_eq!(said(&main), [format!("2: {what}: not supported yet")], "{text}");
+    }
+}
+
+#[test]
+fn the_tree_says_what_the_file_says() {
+    let config = good(
+        "table aliases { root = bob }\n\
+         mda wrapper w \"nice %{mda}\"\n\
+         action l maildir \"~/M\" junk alias <aliases> user vmail wrapper w ttl 1h\n\
+         action r relay host smart src \"10.0.0.1\" helo h mail-from \"@d\"\n\
+         queue ttl 2d\nbounce warn-interval 1h, 2h, 3h, 4h, 5h\n\
+         smtp limit max-mails 3 max-rcpt -1\n\
+         mta limit for domain d max-failures-per-session 0\n\
+         mta limit inet6 conn-delay-host 7\n\
+         mda limit task-hiwat 9\nscheduler limit max-inflight 8\n\
+         match for any action r",
+    );
+    let aliases = config.table_named("aliases").unwrap();
+    let local = Action {
+        name: "l".into(),
+        span: Span { file: 0, line: 3, column: 1, length: 6 },
+        ttl: Some(Duration::from_secs(3600)),
+        kind: ActionKind::Local(LocalAction {
+            method: Method::Maildir { path: Some("%{user.directory}/M".into()), junk: true },
+            user: Some("vmail".into()),
+            mapping: Some(Mapping::Alias(aliases)),
+            userbase: TableId::GETPWNAM,
+            wrapper: Some(WrapperId(0)),
+        }),
+    };
+    assert_eq!(config.actions[0], local);
+    let ActionKind::Relay(relay) = &config.actions[1].kind else { panic!("not a relay") };
+    let rewrite = SenderRewrite { local: None, domain: Some("d".into()) };
+    assert_eq!((relay.helo.as_deref(), &relay.mail_from), (Some("h"), &Some(rewrite)));
+    assert!(relay.host.is_some() && relay.source.is_some());
+    assert_eq!(config.queue.ttl, Duration::from_secs(2 * 86_400));
+    assert_eq!(config.bounce.warn_intervals.len(), 4);
+    assert_eq!((config.smtp.max_mails, config.smtp.max_recipients), (Limit::new(3), Limit::NONE));
+    let (name, domain) = &config.mta.domains[0];
+    assert_eq!((name.as_str(), domain.max_failures_per_session), ("d", Limit::NONE));
+    // A copy of the defaults as they were when the domain was first named.
+    assert_eq!((domain.family, config.mta.limits.family), (None, Some(Family::Inet6)));
+    assert_eq!(config.mta.limits.connection_delay_host, Duration::from_secs(7));
+    assert_eq!(config.mda.tasks.high, Limit::new(9));
+    assert_eq!(config.scheduler.max_inflight, Limit::new(8));
+    assert_eq!(config.rules[0].decision, Decision::Action(ActionId(1)));
+}
+
+#[test]
+fn a_diagnostic_shows_the_line_on_a_terminal() {
+    let errors = load_with("match reject\nsmtp limit max-rcpt 9\n", &[]).unwrap_err();
+    assert_eq!(errors.render(false), "main:2: invalid session limit: max-rcpt 9\n");
+    let shown = errors.render(true);
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[0], "main:2: invalid session limit: max-rcpt 9");
+    assert!(shown.contains("2 | smtp limit max-rcpt 9"), "{shown}");
+    assert!(shown.contains("^^^^^^^^ a session must be allowed at least 100"), "{shown}");
+}
+
+#[test]
+fn durations_and_limits_begin_at_their_defaults() {
+    let config = good("match reject");
+    assert_eq!(config.queue.ttl, Duration::from_secs(345_600));
+    assert_eq!(config.bounce.warn_intervals, [Duration::from_secs(14_400)]);
+    assert_eq!(config.smtp.max_message_size, 36_700_160);
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].endpoint, Endpoint::Socket);
+}
+
+#[test]
+fn the_installed_files_are_good() {
+    let mut machine = machine(include_str!("../../etc/smtpd.conf"));
+    machine.files.insert("/etc/aliases".into(), include_bytes!("../../etc/aliases").to_vec());
+    let loaded = load("main", &mut machine, &mut Loopback, &[]).unwrap();
+    assert_eq!((loaded.config.actions.len(), loaded.config.rules.len()), (2, 2));
+    assert_eq!(loaded.warnings.iter().count(), 0);
+}

@@ -1,0 +1,45 @@
+//! Outgoing mail: grouping envelopes into relays, connections, sessions.
+//!
+//! [`Mta::submit`] takes envelopes with their message and answers each through a [`Sink`], once.
+//! What is decided is decided without I/O: [`url`], [`action`], [`limits`] and [`body`]
+//! read and write texts.
+//!
+//! Sources: the queue page of the specification, section 3; RFC 5321, 2033, 2920, 3461.
+
+pub mod action;
+pub mod body;
+pub mod directory;
+pub mod limits;
+pub mod url;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use action::{RelayAction, SenderRewrite, Target};
+pub use body::Body;
+pub use directory::{Answer, Directory, Event, NoEntry, Release, Sink};
+pub use limits::{Family, LimitTable, Limits};
+
+use crate::model::Envelope;
+
+/// What the configuration says about outgoing mail.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The server's name: what EHLO gives unless the action has a name of its own.
+    pub server_name: String,
+    /// The `relay` actions by name.
+    pub actions: HashMap<String, Arc<RelayAction>>,
+    /// `mta limit`
+    pub limits: LimitTable,
+    /// `mta max-deferred`: envelopes remembered for each destination that does not answer.
+    pub max_deferred: usize,
+}
+
+/// An envelope to be relayed, and its message.
+#[derive(Clone, Debug)]
+pub struct RelayJob {
+    /// The envelope; its kind is [`crate::model::DeliveryKind::Relay`].
+    pub envelope: Envelope,
+    /// The message; jobs of one message share it.
+    pub body: Body,
+}

@@ -1,0 +1,410 @@
+//! Everything before the first role: the configuration is read, directories are made, sockets are
+//! bound, keys are drawn. Whatever fails here ends the daemon with one clear line.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use platform::Role;
+use platform::privilege::is_root;
+use platform::users::{group_by_name, user_by_name, user_by_uid};
+
+use super::options::{Options, Pausable};
+use super::requests::open_regular;
+use crate::config::{self, Config, Endpoint, LocalAddress, Network, Scope, SourceReader};
+use crate::ipc::message::lookup::ROUTE_KEY;
+use crate::ipc::message::parent::{RoleKeys, Setup, Switches};
+use crate::ipc::message::spawner::{Account, SpawnerSetup};
+use crate::ipc::message::worker::JOB_KEY;
+use crate::ipc::seal::Key;
+use crate::paths::Places;
+use crate::process::{DAEMON_USER, QUEUE_USER};
+
+/// Largest configuration or table file that is read, in bytes.
+const MAX_FILE: u64 = 512 * 1024 * 1024;
+/// Requests and notices under way in each direction between two roles.
+const CREDITS: u32 = 4096;
+/// Bytes of a socket buffer where a test asks for few credits.
+const TIGHT_BUFFER: usize = 8 * 1024;
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The configuration has errors; they were printed.
+    #[error("the configuration has errors")]
+    Configuration,
+    /// Something of the system failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The start makes no sense like this.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What the parent has when it starts its roles.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Bound sockets, by index of their listener.
+    pub listeners: Vec<(u32, OwnedFd)>,
+    /// The control socket.
+    pub control_socket: OwnedFd,
+    /// This program, to start roles from.
+    pub program: PathBuf,
+    /// What every role is told.
+    pub setup: Setup,
+    /// What the spawner is told.
+    pub spawner_setup: SpawnerSetup,
+    /// Seals jobs.
+    pub job_key: Key,
+    /// Size of the socket buffers between roles, if not the system's.
+    pub channel_buffer: Option<usize>,
+    route_key: Key,
+    places: Places,
+    foreground: bool,
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> PrepareError {
+    let what = what.into();
+    move |source| PrepareError::System { what, source }
+}
+
+/// Does everything before the first role; `None` if the configuration was only to be checked.
+///
+/// # Errors
+/// The daemon cannot start.
+pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
+    let places = Places::new(options.state.as_deref());
+    let config = read_configuration(options, &places)?;
+    if options.check {
+        eprintln!("configuration OK");
+        return Ok(None);
+    }
+    let rootless = !is_root();
+    if rootless && options.state.is_none() {
+        return Err(PrepareError::Refused(
+            "need root privileges, or --state DIR to run under this user".to_owned(),
+        ));
+    }
+    platform::process::ignore_sigpipe().map_err(system("signals"))?;
+    let descriptors =
+        platform::privilege::raise_descriptor_limit().map_err(system("limit of open files"))?;
+    make_directories(&places, options.state.as_deref(), rootless)?;
+    let control_socket =
+        platform::fd::listen_unix(&places.control_socket, 0o666).map_err(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                PrepareError::Refused("control socket already listening".to_owned())
+            } else {
+                system(places.control_socket.display().to_string())(error)
+            }
+        })?;
+    let listeners = bind(&config)?;
+    platform::service::write_pid_file(&places.pid_file)
+        .map_err(system(places.pid_file.display().to_string()))?;
+
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|error| system("random numbers")(io::Error::other(error.to_string())))?;
+    let master = Key::new(random);
+    let server_name = config.server_name.clone();
+    let setup = Setup {
+        config: config.clone(),
+        generation: 1,
+        server_name: server_name.clone(),
+        foreground: options.foreground,
+        rootless,
+        keys: RoleKeys::default(),
+        switches: Switches {
+            mda_paused: options.paused.contains(&Pausable::Mda),
+            mta_paused: options.paused.contains(&Pausable::Mta),
+            smtp_paused: options.paused.contains(&Pausable::Smtp),
+            verbose: options.verbose,
+        },
+        descriptors,
+        spool: text_of(&places.spool)?,
+        empty: text_of(&places.empty)?,
+        credits: options.credits.unwrap_or(CREDITS).max(1),
+        resolvers: options.resolvers.clone(),
+    };
+    let spawner_setup = SpawnerSetup {
+        daemon: if rootless { None } else { Some(daemon_account()?) },
+        mailboxes: text_of(&places.mailboxes)?,
+        libexec: text_of(&libexec(&places))?,
+        server_name,
+        rootless,
+    };
+    tracing::info!("info: Pillarbox {} starting", env!("CARGO_PKG_VERSION"));
+    Ok(Some(Prepared {
+        config: Arc::new(config),
+        listeners,
+        control_socket,
+        program: platform::process::current_executable().map_err(system("own program"))?,
+        setup,
+        spawner_setup,
+        job_key: master.derive(JOB_KEY),
+        route_key: master.derive(ROUTE_KEY),
+        channel_buffer: options.credits.map(|_| TIGHT_BUFFER),
+        places,
+        foreground: options.foreground,
+    }))
+}
+
+impl Prepared {
+    /// What `role` is told: the keys of others are left out.
+    #[must_use]
+    pub fn setup_for(&self, role: Role) -> Setup {
+        let mut setup = self.setup.clone();
+        setup.keys = match role {
+            Role::Lookup => RoleKeys { route: Some(self.route_key.clone()), job: None },
+            Role::Queue => {
+                RoleKeys { route: Some(self.route_key.clone()), job: Some(self.job_key.clone()) }
+            }
+            _ => RoleKeys::default(),
+        };
+        setup
+    }
+
+    /// Tells whoever waits for it that the service is there.
+    pub fn announce_ready(&self) {
+        if let Err(error) = platform::service::notify_ready() {
+            tracing::warn!("warn: the service manager cannot be told: {error}");
+        }
+        if self.foreground && io::stderr().is_terminal() {
+            tracing::debug!("debug: ready");
+        }
+    }
+
+    /// Tells whoever waits for it that the service ends.
+    pub fn announce_stopping(&self) {
+        // Whoever manages the service sees the end itself.
+        let _told = platform::service::notify_stopping();
+    }
+
+    /// Removes what a stopped daemon leaves to nobody.
+    pub fn clean_up(&self) {
+        for path in [&self.places.control_socket, &self.places.pid_file] {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::debug!("debug: {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, PrepareError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| PrepareError::Refused(format!("{}: the path is not UTF-8", path.display())))
+}
+
+/// The helper programs' directory; the environment may name it only where it is harmless.
+fn libexec(places: &Places) -> PathBuf {
+    let named = std::env::var_os("PILLARBOX_LIBEXEC")
+        .filter(|_| !is_root() && platform::privilege::ids_agree());
+    named.map_or_else(|| places.libexec.clone(), PathBuf::from)
+}
+
+fn daemon_account() -> Result<Account, PrepareError> {
+    let account = user_by_name(DAEMON_USER).map_err(system(format!("account {DAEMON_USER}")))?;
+    let account = account.ok_or_else(|| {
+        PrepareError::Refused(format!("unknown user {DAEMON_USER}: the package creates it"))
+    })?;
+    Ok(Account {
+        groups: vec![account.gid],
+        name: account.name,
+        uid: account.uid,
+        gid: account.gid,
+        home: account.home.to_string_lossy().into_owned(),
+    })
+}
+
+// The configuration.
+
+/// Hands in configured files.
+struct Files;
+
+impl SourceReader for Files {
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// What this machine says about itself.
+struct Machine {
+    mailname: PathBuf,
+    interfaces: Vec<platform::network::InterfaceAddress>,
+}
+
+impl Machine {
+    fn new(mailname: &Path) -> Result<Self, PrepareError> {
+        let interfaces =
+            platform::network::interface_addresses().map_err(system("network interfaces"))?;
+        Ok(Self { mailname: mailname.to_owned(), interfaces })
+    }
+}
+
+fn local_address(entry: &platform::network::InterfaceAddress) -> LocalAddress {
+    let scope =
+        (entry.scope != 0).then(|| Scope { index: entry.scope, name: entry.interface.clone() });
+    LocalAddress { address: entry.address, scope }
+}
+
+impl Network for Machine {
+    fn server_name(&mut self) -> String {
+        if let Ok(text) = fs::read_to_string(&self.mailname) {
+            return text.lines().next().unwrap_or_default().to_owned();
+        }
+        let name = platform::network::host_name().unwrap_or_default();
+        if name.contains('.') {
+            return name;
+        }
+        platform::network::canonical_name(&name).unwrap_or(name)
+    }
+
+    fn addresses(&mut self) -> Vec<LocalAddress> {
+        self.interfaces.iter().map(local_address).collect()
+    }
+
+    fn interface(&mut self, name: &str) -> Option<Vec<LocalAddress>> {
+        let found: Vec<_> =
+            self.interfaces.iter().filter(|entry| entry.interface == name).collect();
+        (!found.is_empty()).then(|| found.into_iter().map(local_address).collect())
+    }
+
+    fn host(&mut self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in (name, 0).to_socket_addrs()? {
+            if !addresses.contains(&address.ip()) {
+                addresses.push(address.ip());
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn service(&mut self, name: &str) -> Option<u16> {
+        platform::network::tcp_service(name)
+    }
+}
+
+fn read_configuration(options: &Options, places: &Places) -> Result<Config, PrepareError> {
+    let path = options.config_file.as_ref().unwrap_or(&places.config_file);
+    let path = text_of(path)?;
+    let mut machine = Machine::new(&places.mailname)?;
+    let terminal = io::stderr().is_terminal();
+    match config::load(&path, &mut Files, &mut machine, &options.defines) {
+        Ok(loaded) => {
+            eprint!("{}", loaded.warnings.render(terminal));
+            if loaded.config.server_name.is_empty() && !options.check {
+                return Err(PrepareError::Refused("machine does not have a hostname set".into()));
+            }
+            Ok(loaded.config)
+        }
+        Err(diagnostics) => {
+            eprint!("{}", diagnostics.render(terminal));
+            Err(PrepareError::Configuration)
+        }
+    }
+}
+
+// Sockets and directories.
+
+fn bind(config: &Config) -> Result<Vec<(u32, OwnedFd)>, PrepareError> {
+    let mut listeners = Vec::new();
+    for (index, listener) in (0_u32..).zip(&config.listeners) {
+        let Endpoint::Network { address, port } = &listener.endpoint else { continue };
+        let address = address.with_port(*port);
+        let socket = platform::fd::listen_tcp(address)
+            .map_err(system(format!("cannot listen on {address}")))?;
+        listeners.push((index, socket));
+    }
+    Ok(listeners)
+}
+
+fn make_directories(
+    places: &Places,
+    state: Option<&Path>,
+    rootless: bool,
+) -> Result<(), PrepareError> {
+    let (queue_user, queue_group) = if rootless {
+        (platform::privilege::effective_uid(), platform::privilege::effective_gid())
+    } else {
+        let account = user_by_name(QUEUE_USER).map_err(system(format!("account {QUEUE_USER}")))?;
+        let account = account.ok_or_else(|| {
+            PrepareError::Refused(format!("unknown user {QUEUE_USER}: the package creates it"))
+        })?;
+        let group = group_by_name(QUEUE_USER).map_err(system(format!("group {QUEUE_USER}")))?;
+        (account.uid, group.unwrap_or(account.gid))
+    };
+    let own = (platform::privilege::effective_uid(), platform::privilege::effective_gid());
+    if let Some(state) = state {
+        make_directory(state, 0o711, own)?;
+        make_directory(&state.join("run"), 0o711, own)?;
+        make_directory(&state.join("etc"), 0o755, own)?;
+    }
+    let group = if rootless { own.1 } else { 0 };
+    make_directory(&places.spool, 0o711, (own.0, group))?;
+    for name in ["log", "large", "corrupt", "policy"] {
+        make_directory(&places.spool.join(name), 0o700, (queue_user, queue_group))?;
+    }
+    make_directory(&places.spool.join("offline"), 0o770, (own.0, queue_group))?;
+    make_lock(&places.spool.join("lock"), (queue_user, queue_group))?;
+    make_directory(&places.empty, 0o555, own)
+}
+
+/// Makes a directory with this mode and owner, or checks that it has them.
+fn make_directory(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), PrepareError> {
+    let name = path.display().to_string();
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system(&*name))?;
+            if is_root() {
+                chown(path, Some(owner.0), Some(owner.1)).map_err(system(&*name))?;
+            }
+            return Ok(());
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(system(name)(error)),
+    }
+    let found = fs::symlink_metadata(path).map_err(system(&*name))?;
+    if !found.is_dir() {
+        return Err(PrepareError::Refused(format!("{name} is not a directory")));
+    }
+    if found.uid() != owner.0 {
+        let wanted = user_by_uid(owner.0).ok().flatten();
+        let wanted = wanted.map_or_else(|| owner.0.to_string(), |account| account.name);
+        return Err(PrepareError::Refused(format!("{name} is not owned by {wanted}")));
+    }
+    // What others may write is no place for mail; narrower than asked for is the owner's choice.
+    let too_wide = found.permissions().mode() & 0o777 & !mode & 0o022;
+    if too_wide != 0 {
+        return Err(PrepareError::Refused(format!("{name} must not be writable by others")));
+    }
+    Ok(())
+}
+
+/// Makes the file that the queue locks, in a directory that it may not write itself.
+fn make_lock(path: &Path, owner: (u32, u32)) -> Result<(), PrepareError> {
+    let name = path.display().to_string();
+    match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => {
+            file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(system(&*name))?;
+            if is_root() {
+                chown(path, Some(owner.0), Some(owner.1)).map_err(system(&*name))?;
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(system(name)(error)),
+    }
+}

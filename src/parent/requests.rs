@@ -1,0 +1,169 @@
+//! What roles may ask of the parent: opening configured files, looking up users, starting workers.
+//!
+//! None of it may hang: files are opened non-blocking, users and workers are the spawner's business.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+
+use super::prepare::Prepared;
+use crate::config::{Config, TableId, TableSource};
+use crate::ipc::link::Responder;
+use crate::ipc::message::parent::{ParentToRole, RoleToParent, WorkerFailure};
+use crate::ipc::message::spawner::{
+    Account, ParentToSpawner, SpawnerSetup, SpawnerToParent, UserAnswer, WorkerOrder,
+};
+use crate::ipc::message::worker::{Identity, JobRecord, identity_key};
+use crate::ipc::neighbour::Neighbour;
+use crate::ipc::seal::{Key, Sealed};
+
+/// How to answer a role.
+type Answer = Responder<ParentToRole, RoleToParent>;
+
+/// What the parent needs to answer roles.
+#[derive(Clone, Debug)]
+pub struct Offices {
+    /// The spawner, whichever process it is now.
+    pub spawner: Neighbour<ParentToSpawner, SpawnerToParent>,
+    config: Arc<Config>,
+    job_key: Key,
+    setup: SpawnerSetup,
+}
+
+impl Offices {
+    /// Answers for the configuration that was prepared.
+    pub fn new(prepared: &Prepared) -> Self {
+        Self {
+            spawner: Neighbour::default(),
+            config: Arc::clone(&prepared.config),
+            job_key: prepared.job_key.clone(),
+            setup: prepared.spawner_setup.clone(),
+        }
+    }
+
+    /// Answers one request, in a task of its own if it takes time.
+    pub fn answer(&self, request: RoleToParent, responder: Answer) {
+        let offices = self.clone();
+        tokio::spawn(async move {
+            let (answer, descriptor) = match request {
+                RoleToParent::OpenFile { table } => match open_table(&offices.config, table) {
+                    Ok(file) => (ParentToRole::File { error: None }, Some(file)),
+                    Err(error) => (ParentToRole::File { error: Some(error.to_string()) }, None),
+                },
+                RoleToParent::LookUpUser { name } => {
+                    (ParentToRole::User(offices.look_up(name).await), None)
+                }
+                RoleToParent::StartWorker { identity, ticket } => {
+                    match offices.start_worker(identity, &ticket).await {
+                        Ok(channel) => (ParentToRole::Worker(Ok(())), Some(channel)),
+                        Err(failure) => (ParentToRole::Worker(Err(failure)), None),
+                    }
+                }
+                // The others are answered where they arrive.
+                _ => return,
+            };
+            // A role that is gone does not wait.
+            let _gone = responder.reply(&answer, descriptor);
+        });
+    }
+
+    async fn look_up(&self, name: String) -> UserAnswer {
+        match self.spawner.request(&ParentToSpawner::LookUpUser { name }, None).await {
+            Ok((SpawnerToParent::User(answer), _)) => answer,
+            Ok(_) => UserAnswer::Failed("the spawner did not answer the question".to_owned()),
+            Err(error) => UserAnswer::Failed(error.to_string()),
+        }
+    }
+
+    /// Starts a worker for a job that the queue has sealed; the dispatcher only names it.
+    async fn start_worker(
+        &self,
+        identity: Identity,
+        ticket: &Sealed,
+    ) -> Result<OwnedFd, WorkerFailure> {
+        let key = identity_key(&self.job_key, &identity);
+        let record = key
+            .open::<JobRecord>(ticket)
+            .ok()
+            .filter(|record| record.identity == identity)
+            .ok_or_else(|| temporary("Temporary failure in user lookup"))?;
+        let account = self.account_of(&identity, &record).await?;
+        let (ours, theirs) =
+            platform::fd::socketpair().map_err(|error| temporary(&format!("worker: {error}")))?;
+        let order = ParentToSpawner::StartWorker(WorkerOrder { identity, account, key });
+        match self.spawner.request(&order, Some(theirs)).await {
+            Ok((SpawnerToParent::Started { error: None }, _)) => Ok(ours),
+            Ok((SpawnerToParent::Started { error: Some(error) }, _)) => {
+                tracing::warn!("warn: cannot start a worker: {error}");
+                Err(temporary("worker could not be started"))
+            }
+            Ok(_) | Err(_) => Err(temporary("worker could not be started")),
+        }
+    }
+
+    /// The account that a worker of this identity runs as.
+    async fn account_of(
+        &self,
+        identity: &Identity,
+        record: &JobRecord,
+    ) -> Result<Account, WorkerFailure> {
+        let account = match self.look_up(identity.account.clone()).await {
+            UserAnswer::Found(account) => account,
+            UserAnswer::Failed(_) => return Err(temporary("Temporary failure in user lookup")),
+            UserAnswer::NotFound if identity.account == record.user => {
+                return Err(permanent("Permanent failure in user lookup", (1, 6)));
+            }
+            UserAnswer::NotFound => {
+                let text = format!("delivery user '{}' does not exist", identity.account);
+                return Err(permanent(&text, (3, 0)));
+            }
+        };
+        let refused =
+            || permanent(&format!("MDA not allowed to deliver to: {}", identity.account), (3, 0));
+        if self.setup.rootless {
+            let own = account.uid == platform::privilege::effective_uid();
+            return if own { Ok(account) } else { Err(refused()) };
+        }
+        if account.uid != 0 {
+            return Ok(account);
+        }
+        // Nobody works as root; root's mailbox is appended to by the daemon's own user.
+        match &self.setup.daemon {
+            Some(daemon) if identity.root_mailbox => Ok(daemon.clone()),
+            _ => Err(refused()),
+        }
+    }
+}
+
+fn temporary(text: &str) -> WorkerFailure {
+    WorkerFailure { temporary: true, text: text.to_owned(), detail: (3, 0) }
+}
+
+fn permanent(text: &str, detail: (u8, u16)) -> WorkerFailure {
+    WorkerFailure { temporary: false, text: text.to_owned(), detail }
+}
+
+/// Opens the file of a table for the lookup role, which has no paths.
+fn open_table(config: &Config, table: u32) -> io::Result<OwnedFd> {
+    let declared = config.table(TableId(table)).map(|table| &table.source);
+    let Some(TableSource::File(path)) = declared else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no such table with a file"));
+    };
+    open_regular(path).map(OwnedFd::from)
+}
+
+/// Opens a regular file without waiting for anything, as a pipe or a device would have it.
+pub fn open_regular(path: &str) -> io::Result<File> {
+    let before = std::fs::metadata(path)?;
+    if before.file_type().is_fifo() || before.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let file =
+        OpenOptions::new().read(true).custom_flags(platform::fd::OPEN_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
+}

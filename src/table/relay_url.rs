@@ -1,0 +1,206 @@
+//! Relay URLs: `[SCHEME://][LABEL@]HOST[:PORT]`, which name a smart host.
+//!
+//! Source: smtpd.conf(5), `relay host`.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest host, in bytes.
+const MAX_HOST: usize = 255;
+
+/// A smart host and how to speak to it.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct RelayUrl {
+    /// Protocol and encryption.
+    pub scheme: Scheme,
+    /// Which credentials to log in with.
+    pub label: Option<String>,
+    /// A name, or an address in brackets.
+    pub host: String,
+    /// The port, never 0.
+    pub port: u16,
+}
+
+/// Protocol and encryption of a smart host.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum Scheme {
+    /// `lmtp`: LMTP without encryption.
+    Lmtp,
+    /// `smtp` or none: STARTTLS where it is offered.
+    Smtp,
+    /// `smtp+notls`: never encrypted.
+    SmtpNoTls,
+    /// `smtp+tls`: STARTTLS, verified, or nothing.
+    SmtpTls,
+    /// `smtps`: TLS from the first byte, verified.
+    Smtps,
+}
+
+/// A text is no relay URL.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a relay URL")]
+pub struct BadRelayUrl;
+
+impl RelayUrl {
+    /// Reads a URL. Text after the host that does not begin with a colon is ignored.
+    ///
+    /// # Errors
+    /// [`BadRelayUrl`]: an unknown scheme, a label that the scheme does not allow, no valid host, no
+    /// valid port, or `lmtp` without a port.
+    pub fn parse(text: &str) -> Result<Self, BadRelayUrl> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (Scheme::parse(scheme).ok_or(BadRelayUrl)?, rest),
+            None => (Scheme::Smtp, text),
+        };
+        let (label, rest) = rest.split_once('@').unwrap_or(("", rest));
+        let may_log_in = matches!(scheme, Scheme::SmtpTls | Scheme::Smtps);
+        if !label.is_empty() && !may_log_in {
+            return Err(BadRelayUrl);
+        }
+        let (host, rest) = split_host(rest).ok_or(BadRelayUrl)?;
+        let port = match rest.strip_prefix(':') {
+            Some(port) => parse_port(port),
+            None => scheme.default_port(),
+        };
+        Ok(Self {
+            scheme,
+            label: (!label.is_empty()).then(|| label.to_owned()),
+            host: host.to_owned(),
+            port: port.ok_or(BadRelayUrl)?,
+        })
+    }
+}
+
+/// The canonical form: always with scheme and port.
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme.name())?;
+        if let Some(label) = &self.label {
+            write!(f, "{label}@")?;
+        }
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl Scheme {
+    const ALL: [Self; 5] = [Self::Lmtp, Self::Smtp, Self::SmtpNoTls, Self::SmtpTls, Self::Smtps];
+
+    /// Its name in a URL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lmtp => "lmtp",
+            Self::Smtp => "smtp",
+            Self::SmtpNoTls => "smtp+notls",
+            Self::SmtpTls => "smtp+tls",
+            Self::Smtps => "smtps",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| scheme.name().eq_ignore_ascii_case(name))
+    }
+
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Lmtp => None,
+            Self::Smtp | Self::SmtpNoTls | Self::SmtpTls => Some(25),
+            Self::Smtps => Some(465),
+        }
+    }
+}
+
+/// The host at the beginning of `text`, and the rest.
+fn split_host(text: &str) -> Option<(&str, &str)> {
+    let end = if text.starts_with('[') {
+        text.find(']')? + 1
+    } else {
+        let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        text.find(|c| !part(c)).unwrap_or(text.len())
+    };
+    let (host, rest) = text.split_at(end);
+    (host.len() <= MAX_HOST && is_host(host)).then_some((host, rest))
+}
+
+/// An address in brackets, or labels that are not empty and do not begin with a hyphen.
+fn is_host(host: &str) -> bool {
+    let Some(literal) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) else {
+        return host.split('.').all(|label| !label.is_empty() && !label.starts_with('-'));
+    };
+    let version_6 = literal.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+    let literal_6 = version_6.map_or(literal, |tag| &literal[tag.len()..]);
+    literal.parse::<Ipv4Addr>().is_ok() || literal_6.parse::<Ipv6Addr>().is_ok()
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|&port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_urls() {
+        use Scheme::*;
+        let long = "x".repeat(256);
+        let cases = [
+            // config case 200
+            ("mx.example.org", Some((Smtp, None, "mx.example.org", 25))),
+            ("SMTP://mx", Some((Smtp, None, "mx", 25))),
+            ("smtp+notls://mx", Some((SmtpNoTls, None, "mx", 25))),
+            // config case 201
+            ("smtp+tls://l@mx:587", Some((SmtpTls, Some("l"), "mx", 587))),
+            // config case 202
+            ("smtps://user@[::1]:4650", Some((Smtps, Some("user"), "[::1]", 4650))),
+            // config case 203
+            ("smtps://a@b@mx", Some((Smtps, Some("a"), "b", 465))),
+            // config case 204
+            ("lmtp://mx:24", Some((Lmtp, None, "mx", 24))),
+            ("lmtp://mx", None),
+            // config case 205
+            ("smtp://l@mx", None),
+            ("l@mx", None),
+            ("lmtp://l@mx:24", None),
+            ("smtp+notls://l@mx", None),
+            // config case 206
+            ("mx:0", None),
+            ("mx:65536", None),
+            ("mx:+25", None),
+            ("mx:abc", None),
+            ("mx:25/x", None),
+            ("mx:", None),
+            ("::1", None),
+            ("[mx]", None),
+            ("[::1", None),
+            ("mx.", None),
+            ("-mx", None),
+            ("", None),
+            ("foo://x", None),
+            (&long, None),
+            // config case 207
+            ("mx/foo", Some((Smtp, None, "mx", 25))),
+            ("[127.0.0.1]:25", Some((Smtp, None, "[127.0.0.1]", 25))),
+            ("[IPv6:::1]", Some((Smtp, None, "[IPv6:::1]", 25))),
+            ("_mx", Some((Smtp, None, "_mx", 25))),
+            ("smtps://@mx", Some((Smtps, None, "mx", 465))),
+        ];
+        for (text, expected) in cases {
+            let expected = expected
+                .map(|(scheme, label, host, port)| RelayUrl {
+                    scheme,
+                    label: label.map(str::to_owned),
+                    host: host.to_owned(),
+                    port,
+                })
+                .ok_or(BadRelayUrl);
+            assert_eq!(RelayUrl::parse(text), expected, "{text:?}");
+            if let Ok(url) = expected {
+                assert_eq!(RelayUrl::parse(&url.to_string()), Ok(url), "{text:?}");
+            }
+        }
+    }
+}
