@@ -8,7 +8,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,9 +59,19 @@ pub fn append(mailbox: &File, entry: &mut Entry<'_>, convention: Convention) -> 
     let failed = |what: &str, error: &io::Error| {
         Failed::system(convention.status(), convention.program(), what, error)
     };
+    let kind = mailbox.metadata().map_err(|error| failed("stat", &error))?.file_type();
+    let mut output = Output { mailbox, buffer: Vec::new(), written: 0 };
+    if kind.is_char_device() {
+        // What an alias for mail nobody reads names: /dev/null keeps nothing.
+        return write(&mut output, 0, entry, convention)
+            .and_then(|()| output.flush().map_err(|error| ("write", error)))
+            .map_err(|(what, error)| failed(what, &error));
+    }
+    if !kind.is_file() {
+        return Err(Failed::new(convention.status(), convention.program(), "not a regular file"));
+    }
     lock(mailbox).map_err(|error| failed("lock", &error))?;
     let length = mailbox.metadata().map_err(|error| failed("stat", &error))?.len();
-    let mut output = Output { mailbox, buffer: Vec::new(), written: 0 };
     let result = write(&mut output, length, entry, convention)
         .and_then(|()| output.flush().map_err(|error| ("write", error)))
         .and_then(|()| durable(mailbox).map_err(|error| ("fsync", error)));

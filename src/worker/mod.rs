@@ -10,5 +10,7 @@ pub mod format;
 pub mod lmtp;
 pub mod maildir;
 pub mod mbox;
+pub mod perform;
+pub mod plan;
 pub mod report;
 pub mod sync;
