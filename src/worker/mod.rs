@@ -7,10 +7,13 @@
 pub mod body;
 pub mod command;
 pub mod format;
+pub mod intake;
 pub mod lmtp;
 pub mod maildir;
 pub mod mbox;
 pub mod perform;
 pub mod plan;
 pub mod report;
+pub mod serve;
 pub mod sync;
+mod users;
