@@ -1,1 +1,1 @@
-//! Stub.
+//! The control role: control socket, permissions, statistics.

@@ -1,1 +1,8 @@
-//! Stub.
+//! `smtpctl` and the programs that it is under other names.
+
+pub mod duration;
+pub mod envelope_text;
+pub mod escape;
+pub mod format;
+pub mod sendmail;
+pub mod words;

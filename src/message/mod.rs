@@ -1,1 +1,12 @@
 //! The way of a message's bytes from the connection to the spool.
+//!
+//! A [`Pipeline`] takes what follows DATA in slices of any size, and appends to a vector what is
+//! stored: lines that end in LF, dots removed, headers edited. It never holds more than one line
+//! of the header block, or one address header, and nothing of the body.
+
+mod content;
+mod headers;
+mod pipeline;
+
+pub use headers::Additions;
+pub use pipeline::{Fault, Options, Pipeline, Progress, Reached};

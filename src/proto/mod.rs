@@ -3,6 +3,7 @@
 pub mod address;
 pub mod command;
 pub mod escape;
+pub mod header;
 pub mod parameter;
 pub mod reply;
 pub mod trace;

@@ -4,9 +4,13 @@
 //! connection, asks the lookup and queue roles, and keeps the time.
 
 mod action;
+mod commands;
 mod event;
 mod input;
+pub mod rehearsal;
+mod session;
 mod settings;
+mod transaction;
 
 pub use action::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, Lease, Recipient, Refusal,
@@ -14,6 +18,7 @@ pub use action::{
 };
 pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;
+pub use session::Session;
 pub use settings::{
     IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, UNKNOWN_HOSTNAME,
 };

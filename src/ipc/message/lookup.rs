@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::seal::Sealed;
+use crate::model::dns::{DnsFailure, Exchange, Reverse};
 use crate::model::envelope::{Route, Source};
 use crate::model::{Mailbox, ReversePath};
 
@@ -89,35 +90,15 @@ pub enum DispatcherToLookup {
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum LookupToDispatcher {
     /// Name of a client.
-    Client(ClientName),
+    Client(Reverse),
     /// Where mail goes.
-    Exchanges(Result<Vec<Exchange>, RouteFailure>),
+    Exchanges(Result<Vec<Exchange>, DnsFailure>),
     /// What became of a recipient.
     Expanded(Expansion),
     /// The list, `None` if the table could not be read.
     List(Option<Vec<String>>),
     /// The name, if the table has one.
     Name(Option<String>),
-}
-
-/// Name of a client, by reverse look-up.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct ClientName {
-    /// The name; `None` without one.
-    pub name: Option<String>,
-    /// Whether the name leads back to the address.
-    pub confirmed: Confirmation,
-}
-
-/// Whether a client's name leads back to its address.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Confirmation {
-    /// The look-up failed: nobody knows.
-    Error,
-    /// It does not, or there is no name.
-    Fail,
-    /// It does.
-    Pass,
 }
 
 /// What became of a recipient.
@@ -130,24 +111,4 @@ pub enum Expansion {
         /// The reply line, without line end.
         reply: String,
     },
-}
-
-/// A host that takes mail for a domain.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Exchange {
-    /// Lower is better.
-    pub preference: u16,
-    /// Its name.
-    pub host: String,
-    /// Its addresses, in the order to try.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// Why no route to a domain was found.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct RouteFailure {
-    /// Whether it is worth to try again.
-    pub temporary: bool,
-    /// The text of the status.
-    pub text: String,
 }

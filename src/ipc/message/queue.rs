@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::scheduler::HoldRelease;
 use super::worker::Identity;
 use crate::ipc::blob::Blob;
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{Origin, RecipientDsn};
 use crate::model::outcome::Outcome;
-use crate::model::{Envelope, Mailbox, MessageId};
+use crate::model::{Envelope, EnvelopeId, Mailbox, MessageId};
 
 /// What the dispatcher says to the queue.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -64,9 +65,24 @@ pub enum DispatcherToQueue {
         /// The message.
         message: MessageId,
     },
+    /// An envelope was not taken: its relay or user is busy (reply to
+    /// [`QueueToDispatcher::Deliver`]).
+    Held {
+        /// Number of the hold queue in which it waits.
+        hold_queue: u64,
+    },
     /// What came of a delivery (reply to [`QueueToDispatcher::Deliver`] and
     /// [`QueueToDispatcher::Report`]).
     Outcome(Outcome),
+    /// Envelopes may leave a hold queue (notice).
+    Released {
+        /// Number of the hold queue.
+        hold_queue: u64,
+        /// Which of them.
+        release: HoldRelease,
+    },
+    /// A host took mail again: these envelopes, deferred for it, are due now (notice).
+    Retry(Vec<EnvelopeId>),
 }
 
 /// An envelope to commit.

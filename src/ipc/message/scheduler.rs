@@ -23,8 +23,8 @@ pub struct Due {
     pub last_bounce: i64,
     /// Released by the queue itself: in flight already.
     pub in_flight: bool,
-    /// Not to be tried until the administrator or a new configuration says so.
-    pub held: bool,
+    /// Its action is not in the configuration: not to be tried until it is.
+    pub without_action: bool,
 }
 
 /// Which kind of delivery, each with its own base of retries.
@@ -44,11 +44,51 @@ pub enum QueueToScheduler {
     /// New envelopes, or those found at start.
     Added(Vec<Due>),
     /// These are settled and gone.
-    Gone(Vec<EnvelopeId>),
-    /// These could not be released now: no failure, due again at once.
-    Returned(Vec<EnvelopeId>),
+    Ended(Vec<(EnvelopeId, End)>),
+    /// An envelope waits in a hold queue.
+    Held {
+        /// The envelope.
+        id: EnvelopeId,
+        /// Number of the hold queue.
+        hold_queue: u64,
+    },
+    /// Envelopes may leave a hold queue.
+    Released {
+        /// Number of the hold queue.
+        hold_queue: u64,
+        /// Which of them.
+        release: HoldRelease,
+    },
+    /// These, if they wait, are due now.
+    Retry(Vec<EnvelopeId>),
     /// These failed for now.
     TemporaryFailures(Vec<EnvelopeId>),
+}
+
+/// How an envelope ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum End {
+    /// Delivered.
+    Delivered,
+    /// Outlived its time.
+    Expired,
+    /// Went round in circles.
+    Loop,
+    /// Given up.
+    Permanent,
+    /// Removed by an administrator.
+    Removed,
+}
+
+/// Which envelopes of a hold queue leave it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum HoldRelease {
+    /// All, to run now.
+    All,
+    /// All, to be tried again later.
+    Failed,
+    /// At most this many, to run now.
+    Some(u32),
 }
 
 /// What the scheduler tells the queue. All are notices.

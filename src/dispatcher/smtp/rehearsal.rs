@@ -1,0 +1,182 @@
+//! A session with a scripted outside: for tests, benches and fuzz targets.
+//!
+//! It stands for the shell, the lookup role and the queue: every request is answered at once, as
+//! the script says, and what would be stored, written or logged is kept to be looked at.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Lease, LogEvent, Peer,
+    Refusal, Session, SessionId, Settings,
+};
+use crate::ipc::seal::{Key, Sealed};
+use crate::model::MessageId;
+
+/// Answers of the outside.
+pub struct Script {
+    /// The answer to each RCPT.
+    pub expand: fn(&ExpandRecipient) -> Expansion,
+    /// Why no message id is leased.
+    pub lease: Result<(), Refusal>,
+    /// What storing a taken piece of a body comes to.
+    pub store: Result<(), Refusal>,
+    /// What commits come to.
+    pub commit: Result<(), Refusal>,
+    /// The clock.
+    pub now: Timestamp,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            expand: |_| Expansion::Accepted(vec![route()]),
+            lease: Ok(()),
+            store: Ok(()),
+            commit: Ok(()),
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+}
+
+/// A sealed route that nothing will open.
+///
+/// # Panics
+/// Never: a number can be serialised.
+#[must_use]
+pub fn route() -> Sealed {
+    match Key::new([0; 32]).seal(&0_u8) {
+        Ok(sealed) => sealed,
+        Err(error) => unreachable!("a number can be serialised: {error}"),
+    }
+}
+
+/// A message that was committed.
+pub struct Stored {
+    /// The commit.
+    pub commit: Commit,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// A running session and what came of it.
+pub struct Rehearsal {
+    /// The session.
+    pub session: Session,
+    /// How the outside answers.
+    pub script: Script,
+    /// Messages committed.
+    pub stored: Vec<Stored>,
+    /// Log events, in order.
+    pub events: Vec<LogEvent>,
+    /// Bodies dropped after pieces of them were taken.
+    pub discarded: usize,
+    /// Largest piece of a body that was held in memory, in bytes.
+    pub largest_piece: usize,
+    /// Number of polls.
+    pub polls: usize,
+    /// Whether the session asked to be closed.
+    pub closed: bool,
+    input: InputBuffer,
+    output: Vec<u8>,
+    written: Vec<u8>,
+    pieces: Vec<u8>,
+    leased: u32,
+}
+
+impl Rehearsal {
+    /// A session of `peer` that was just accepted.
+    #[must_use]
+    pub fn new(settings: Settings, peer: Peer, script: Script) -> Self {
+        Self {
+            session: Session::new(SessionId(1), Arc::new(settings), peer),
+            script,
+            stored: Vec::new(),
+            events: Vec::new(),
+            discarded: 0,
+            largest_piece: 0,
+            polls: 0,
+            closed: false,
+            input: InputBuffer::default(),
+            output: Vec::new(),
+            written: Vec::new(),
+            pieces: Vec::new(),
+            leased: 0,
+        }
+    }
+
+    /// Sends `bytes` at once, and returns what the client can read then.
+    pub fn send(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.input.room().extend_from_slice(bytes);
+        while !self.closed && !self.step() {}
+        std::mem::take(&mut self.written)
+    }
+
+    /// Ends the connection from outside.
+    pub fn end(&mut self, ending: Ending) {
+        self.session.end(ending);
+        while !self.closed && !self.step() {}
+    }
+
+    /// Bytes that were received and not yet handled.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.input.as_slice().len()
+    }
+
+    /// The log, rendered.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.events.iter().map(|event| event.to_line(self.session.id())).collect()
+    }
+
+    /// Does one action; returns whether the session waits for input.
+    fn step(&mut self) -> bool {
+        self.polls += 1;
+        match self.session.poll(self.script.now, &mut self.input, &mut self.output) {
+            Action::Close => {
+                self.written.append(&mut self.output);
+                self.closed = true;
+            }
+            Action::Commit(commit) => {
+                let mut body = std::mem::take(&mut self.pieces);
+                body.extend_from_slice(&commit.body);
+                self.session.answer(Answer::Commit(commit.request, self.script.commit));
+                if self.script.commit.is_ok() {
+                    self.stored.push(Stored { commit: *commit, body });
+                }
+            }
+            Action::DiscardBody => {
+                self.pieces.clear();
+                self.discarded += 1;
+            }
+            Action::ExpandRecipient(expand) => {
+                let expansion = (self.script.expand)(&expand);
+                self.session.answer(Answer::Recipient(expand.request, expansion));
+            }
+            Action::Flush => self.written.append(&mut self.output),
+            Action::Log(event) => self.events.push(event),
+            Action::NewMessageId(request) => {
+                self.leased += 1;
+                let id = MessageId::new(self.leased).ok_or(Refusal::Failure);
+                let lease = self.script.lease.and(id).map(|id| Lease { id, nonce: 0xabc });
+                self.session.answer(Answer::MessageId(request, lease));
+            }
+            Action::Receive => {
+                self.written.append(&mut self.output);
+                return true;
+            }
+            Action::TakeBody => {
+                let piece = self.session.take_body();
+                self.largest_piece = self.largest_piece.max(piece.len());
+                self.pieces.extend_from_slice(&piece);
+                if let Err(refusal) = self.script.store {
+                    self.session.body_failed(refusal);
+                }
+            }
+            Action::Wait { .. } => self.session.answer(Answer::Hostname(None)),
+        }
+        false
+    }
+}

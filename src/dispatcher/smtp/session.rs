@@ -1,0 +1,613 @@
+//! The protocol of one session: bytes and answers in, replies and actions out.
+//!
+//! The shell calls [`Session::poll`] and does what it returns, over and over; each action says
+//! what it is for. Commands run strictly in order, also when they arrive together; replies gather
+//! in the output until the shell is told to write (RFC 2920). The session never blocks, fails or
+//! panics, whatever it is fed, and holds no buffer between two commands.
+//!
+//! What commands mean is in `commands`; this file holds the states that they lead through.
+//! Sources: RFC 5321; the SMTP page of the specification, 1.2 to 1.6 and 1.12.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use memchr::memchr;
+
+use super::action::{Action, Answer, Ending, Expansion, Lease, Refusal, RequestId};
+use super::event::LogEvent;
+use super::input::InputBuffer;
+use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
+use super::transaction::Transaction;
+use crate::message::{Fault, Pipeline, Reached};
+use crate::model::envelope::RecipientDsn;
+use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath, limits};
+use crate::proto::address::is_host_name;
+use crate::proto::command::{self, Verb};
+use crate::proto::parameter::MailParameters;
+use crate::proto::reply;
+
+/// Output above which the shell must write before more input is handled, in bytes.
+const OUTPUT_LIMIT: usize = 16 * 1024;
+/// Log events kept back until the client's name is known.
+const EVENT_LIMIT: usize = 64;
+
+/// An SMTP session, seen from the server.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    pub(super) settings: Arc<Settings>,
+    pub(super) peer: Peer,
+    pub(super) state: State,
+    pub(super) greeting: Option<Greeting>,
+    pub(super) transaction: Option<Box<Transaction>>,
+    /// Messages committed.
+    pub(super) messages: u32,
+    requests: u32,
+    /// The answer to what the state waits for.
+    arrived: Option<Answer>,
+    /// The command whose answer is awaited, for the log.
+    waiting_command: Vec<u8>,
+    events: VecDeque<LogEvent>,
+    /// Whether the first event was logged: the client's name is known.
+    announced: bool,
+    /// Whether the shell has pieces of a body that will not be committed.
+    discards: bool,
+    /// Whether the output holds a reply that may not wait for an answer.
+    urgent: bool,
+    /// How the connection ended while a commit was under way.
+    ended: Option<Ending>,
+}
+
+/// An accepted HELO or EHLO.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) name: Box<str>,
+    pub(super) extended: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum State {
+    /// The banner.
+    Banner,
+    /// Message content.
+    Body(Box<Pipeline>),
+    /// Nothing.
+    Closed,
+    /// A command line.
+    Command,
+    /// The answer to a commit.
+    Committing { request: RequestId, message: Box<Committing> },
+    /// The answer about a recipient.
+    Expanding { request: RequestId, recipient: Box<(Mailbox, RecipientDsn)> },
+    /// The number of a new message.
+    Leasing { request: RequestId, mail: Box<Mail> },
+    /// The client's name, before a message can begin.
+    Naming { mail: Box<Mail> },
+    /// The end of a command line that is too long, of which this many bytes were dropped.
+    Overlong { dropped: usize },
+}
+
+/// An accepted MAIL command.
+#[derive(Debug)]
+pub(super) struct Mail {
+    pub(super) sender: ReversePath,
+    pub(super) parameters: MailParameters,
+}
+
+/// What is logged once a commit is answered.
+#[derive(Debug)]
+pub(super) struct Committing {
+    id: MessageId,
+    size: u64,
+    sender: ReversePath,
+    recipients: Vec<(EnvelopeId, Mailbox)>,
+}
+
+/// What a command leads to.
+pub(super) enum Outcome {
+    /// This action; the state waits for its answer.
+    Ask(Action),
+    /// This reply, and the end of the session.
+    Close(Cow<'static, str>),
+    /// Nothing more: the replies are written, or the state waits.
+    Done,
+    /// This reply.
+    Reply(Cow<'static, str>),
+}
+
+impl From<&'static str> for Outcome {
+    fn from(line: &'static str) -> Self {
+        Self::Reply(Cow::Borrowed(line))
+    }
+}
+
+impl Session {
+    /// A session that was just accepted.
+    #[must_use]
+    pub fn new(id: SessionId, settings: Arc<Settings>, mut peer: Peer) -> Self {
+        peer.hostname = peer.hostname.map(|name| checked_hostname(&peer.source, name));
+        Self {
+            id,
+            settings,
+            peer,
+            state: State::Banner,
+            greeting: None,
+            transaction: None,
+            messages: 0,
+            requests: 0,
+            arrived: None,
+            waiting_command: Vec::new(),
+            events: VecDeque::new(),
+            announced: false,
+            discards: false,
+            urgent: false,
+            ended: None,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Whether a commit is under way. The shell does not give up the connection's task before it
+    /// is answered: the message may be durable already.
+    #[must_use]
+    pub fn is_committing(&self) -> bool {
+        matches!(self.state, State::Committing { .. })
+    }
+
+    /// Goes on as far as possible, and says what the shell has to do.
+    ///
+    /// Input is taken from `input`; replies are appended to `output`, which the shell writes when
+    /// an action says so, and clears. `now` is the wall clock.
+    pub fn poll(
+        &mut self,
+        now: Timestamp,
+        input: &mut InputBuffer,
+        output: &mut Vec<u8>,
+    ) -> Action {
+        loop {
+            if let Some(action) = self.next_notice() {
+                return action;
+            }
+            if matches!(self.state, State::Closed) {
+                return Action::Close;
+            }
+            if output.len() > OUTPUT_LIMIT {
+                self.urgent = false;
+                return Action::Flush;
+            }
+            if self.events.len() > EVENT_LIMIT {
+                return self.wait();
+            }
+            if let Some(action) = self.step(now, input, output) {
+                return action;
+            }
+        }
+    }
+
+    /// Gives the answer to a request. The next poll goes on from there.
+    pub fn answer(&mut self, answer: Answer) {
+        let fits = match (&answer, &self.state) {
+            (Answer::Hostname(_), _) => self.peer.hostname.is_none(),
+            (Answer::MessageId(id, _), State::Leasing { request, .. })
+            | (Answer::Recipient(id, _), State::Expanding { request, .. })
+            | (Answer::Commit(id, _), State::Committing { request, .. }) => id == request,
+            _ => false,
+        };
+        match answer {
+            Answer::Hostname(name) if fits => {
+                let name = name.map_or_else(|| UNKNOWN_HOSTNAME.into(), String::into_boxed_str);
+                self.peer.hostname = Some(checked_hostname(&self.peer.source, name));
+            }
+            answer if fits => self.arrived = Some(answer),
+            _ => {}
+        }
+    }
+
+    /// Hands out what there is of the body, after [`Action::TakeBody`] or at any time before the
+    /// commit. Pieces come in order; [`Commit::body`](super::Commit::body) is the last one.
+    pub fn take_body(&mut self) -> Vec<u8> {
+        let Some(transaction) = &mut self.transaction else { return Vec::new() };
+        transaction.spilled += transaction.body.len() as u64;
+        std::mem::take(&mut transaction.body)
+    }
+
+    /// A piece of the body could not be stored: the message is refused at its end.
+    pub fn body_failed(&mut self, refusal: Refusal) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.refusal.get_or_insert(refusal);
+            self.discards |= transaction.drop_body();
+        }
+    }
+
+    /// The connection is gone, or was silent for too long. Further polls log that and return
+    /// [`Action::Close`]; a commit under way is waited for.
+    pub fn end(&mut self, ending: Ending) {
+        if self.is_committing() {
+            self.ended.get_or_insert(ending);
+        } else {
+            self.close(Some(ending));
+        }
+    }
+
+    /// What is to be logged or dropped, in order.
+    fn next_notice(&mut self) -> Option<Action> {
+        if std::mem::take(&mut self.discards) {
+            return Some(Action::DiscardBody);
+        }
+        let host = self.peer.hostname.as_deref()?;
+        if !self.announced {
+            self.announced = true;
+            let (address, host) = (self.peer.address(), host.to_owned());
+            return Some(Action::Log(LogEvent::Connected { address, host }));
+        }
+        self.events.pop_front().map(Action::Log)
+    }
+
+    /// One step of the present state; `None` if there is more to do.
+    fn step(
+        &mut self,
+        now: Timestamp,
+        input: &mut InputBuffer,
+        output: &mut Vec<u8>,
+    ) -> Option<Action> {
+        match &mut self.state {
+            State::Banner => {
+                self.state = State::Command;
+                let banner = format!("220 {} ESMTP Pillarbox", self.server_name());
+                self.urgent = true;
+                reply::write_line(output, &banner);
+                None
+            }
+            State::Body(_) => self.body_step(input, output),
+            State::Closed => Some(Action::Close),
+            State::Command => self.command_step(now, input, output),
+            State::Overlong { dropped } => {
+                let (count, ends) = match memchr(b'\n', input.as_slice()) {
+                    Some(end) => (end, true),
+                    None => (input.as_slice().len(), false),
+                };
+                *dropped = dropped.saturating_add(count);
+                let line_too_long = *dropped > limits::MESSAGE_LINE;
+                input.consume(count);
+                match (line_too_long, ends) {
+                    (true, _) => self.bad_input(reply::LINE_TOO_LONG, output),
+                    (false, true) => self.bad_input(reply::COMMAND_TOO_LONG, output),
+                    (false, false) => return Some(self.receive()),
+                }
+                None
+            }
+            State::Committing { .. }
+            | State::Expanding { .. }
+            | State::Leasing { .. }
+            | State::Naming { .. } => self.answer_step(output),
+        }
+    }
+
+    /// Runs the next command, if its line is complete.
+    fn command_step(
+        &mut self,
+        now: Timestamp,
+        input: &mut InputBuffer,
+        output: &mut Vec<u8>,
+    ) -> Option<Action> {
+        let received = input.as_slice();
+        let Some(end) = memchr(b'\n', received) else {
+            // One byte more for a CR.
+            if received.len() > limits::COMMAND_LINE + 1 {
+                let dropped = received.len();
+                input.consume(dropped);
+                self.state = State::Overlong { dropped };
+                return None;
+            }
+            return Some(self.receive());
+        };
+        let raw = received.get(..end).unwrap_or_default();
+        let line = raw.strip_suffix(b"\r").unwrap_or(raw);
+        let early = !self.settings.pipelining && received.len() > end + 1;
+        let refused = if raw.len() > limits::MESSAGE_LINE {
+            Some(reply::LINE_TOO_LONG)
+        } else if early {
+            Some(reply::NO_PIPELINING)
+        } else if line.len() > limits::COMMAND_LINE {
+            Some(reply::COMMAND_TOO_LONG)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            self.bad_input(refused, output);
+            return None;
+        }
+        let command = command::parse(line);
+        let grouped = matches!(command.map(|c| c.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset));
+        self.urgent |= !grouped;
+        let outcome = match command {
+            Some(command) => self.execute(command, now, output),
+            None => reply::UNRECOGNIZED.into(),
+        };
+        let action = match outcome {
+            Outcome::Ask(action) => {
+                self.waiting_command = line.to_vec();
+                Some(action)
+            }
+            Outcome::Done => {
+                if self.is_waiting() {
+                    self.waiting_command = line.to_vec();
+                }
+                None
+            }
+            Outcome::Reply(text) => {
+                self.reply(&text, line, output);
+                None
+            }
+            Outcome::Close(text) => {
+                self.reply(&text, line, output);
+                self.close(None);
+                None
+            }
+        };
+        input.consume(end + 1);
+        action
+    }
+
+    /// Takes in message content.
+    fn body_step(&mut self, input: &mut InputBuffer, output: &mut Vec<u8>) -> Option<Action> {
+        let (State::Body(pipeline), Some(transaction)) = (&mut self.state, &mut self.transaction)
+        else {
+            self.state = State::Command;
+            return None;
+        };
+        if input.is_empty() {
+            return Some(self.receive());
+        }
+        let progress = pipeline.feed(input.as_slice(), &mut transaction.body);
+        input.consume(progress.consumed);
+        let fault = pipeline.fault();
+        if fault.is_some() || transaction.refusal.is_some() {
+            self.discards |= transaction.drop_body();
+        }
+        match progress.reached {
+            Reached::Input if transaction.body.len() > limits::BODY_IN_MEMORY => {
+                Some(Action::TakeBody)
+            }
+            Reached::Input => None,
+            Reached::LineTooLong => {
+                self.bad_input(reply::LINE_TOO_LONG, output);
+                None
+            }
+            Reached::End { standard } => {
+                let early = !standard || !self.settings.pipelining;
+                if early && !input.is_empty() {
+                    self.bad_input(reply::NO_PIPELINING, output);
+                    return None;
+                }
+                self.end_of_data(fault, output)
+            }
+        }
+    }
+
+    fn end_of_data(&mut self, fault: Option<Fault>, output: &mut Vec<u8>) -> Option<Action> {
+        self.state = State::Command;
+        let mut transaction = self.transaction.take()?;
+        self.urgent = true;
+        let refused = match (fault, transaction.refusal) {
+            (Some(Fault::Loop), _) => {
+                self.events.push_back(LogEvent::LoopDetected);
+                reply::LOOP
+            }
+            (Some(Fault::Malformed), _) => reply::NOT_COMPLIANT,
+            (Some(Fault::TooBig), _) => reply::TOO_BIG,
+            (None, Some(Refusal::Failure)) => reply::TEMPORARY_ERROR,
+            (None, Some(Refusal::Full)) => reply::INSUFFICIENT_STORAGE,
+            (None, Some(Refusal::Timeout)) => reply::TIMED_OUT,
+            (None, None) => {
+                let request = self.next_request();
+                let commit = Box::new(transaction.into_commit(request));
+                let message = Box::new(Committing {
+                    id: commit.message,
+                    size: commit.size(),
+                    sender: commit.origin.sender.clone(),
+                    recipients: commit
+                        .recipients
+                        .iter()
+                        .filter_map(|r| Some((r.envelopes.last()?.0, r.address.clone())))
+                        .collect(),
+                });
+                self.state = State::Committing { request, message };
+                self.waiting_command = b"DATA".to_vec();
+                return Some(Action::Commit(commit));
+            }
+        };
+        self.discards |= transaction.drop_body();
+        self.reply(refused, b"DATA", output);
+        None
+    }
+
+    /// Goes on with the answer that the state waits for.
+    fn answer_step(&mut self, output: &mut Vec<u8>) -> Option<Action> {
+        let answered = match self.state {
+            State::Naming { .. } => self.peer.hostname.is_some(),
+            _ => self.arrived.is_some(),
+        };
+        if !answered {
+            return Some(self.wait());
+        }
+        let answer = self.arrived.take();
+        let command = std::mem::take(&mut self.waiting_command);
+        let outcome = match (std::mem::replace(&mut self.state, State::Command), answer) {
+            (State::Naming { mail }, _) => self.lease(mail),
+            (State::Leasing { mail, .. }, Some(Answer::MessageId(_, lease))) => {
+                self.begin(*mail, lease)
+            }
+            (State::Expanding { recipient, .. }, Some(Answer::Recipient(_, expansion))) => {
+                self.expanded(*recipient, expansion)
+            }
+            (State::Committing { message, .. }, Some(Answer::Commit(_, result))) => {
+                self.committed(*message, result)
+            }
+            // Only fitting answers arrive.
+            _ => Outcome::Done,
+        };
+        match outcome {
+            Outcome::Ask(action) => {
+                self.waiting_command = command;
+                return Some(action);
+            }
+            Outcome::Done => {}
+            Outcome::Reply(text) => self.reply(&text, &command, output),
+            Outcome::Close(text) => {
+                self.reply(&text, &command, output);
+                self.close(None);
+            }
+        }
+        if let Some(ending) = self.ended.take() {
+            self.close(Some(ending));
+        }
+        None
+    }
+
+    /// Asks for a message id.
+    pub(super) fn lease(&mut self, mail: Box<Mail>) -> Outcome {
+        let request = self.next_request();
+        self.state = State::Leasing { request, mail };
+        Outcome::Ask(Action::NewMessageId(request))
+    }
+
+    fn begin(&mut self, mail: Mail, lease: Result<Lease, Refusal>) -> Outcome {
+        match lease {
+            Ok(lease) => {
+                let origin = self.origin(mail);
+                self.transaction = Some(Box::new(Transaction::new(lease, origin)));
+                reply::OK.into()
+            }
+            Err(Refusal::Full) => reply::INSUFFICIENT_STORAGE.into(),
+            Err(Refusal::Timeout) => reply::TIMED_OUT.into(),
+            Err(Refusal::Failure) => Outcome::Close(reply::TEMPORARY_ERROR.into()),
+        }
+    }
+
+    fn expanded(&mut self, recipient: (Mailbox, RecipientDsn), expansion: Expansion) -> Outcome {
+        let (address, dsn) = recipient;
+        let line = match expansion {
+            Expansion::Accepted(routes) if !routes.is_empty() => {
+                let Some(transaction) = &mut self.transaction else {
+                    return reply::BAD_SEQUENCE.into();
+                };
+                transaction.accept(address, dsn, routes);
+                return reply::RECIPIENT_OK.into();
+            }
+            Expansion::Accepted(_) => Cow::Borrowed(reply::EXPANSION_PROBLEM),
+            Expansion::Failed => Cow::Borrowed(reply::RECIPIENT_TEMPORARY),
+            Expansion::Refused(line) if reply::refuses(&line) => Cow::Owned(line),
+            Expansion::Refused(_) => Cow::Borrowed(reply::RECIPIENT_TEMPORARY),
+        };
+        Outcome::Reply(format!("{line}: <{address}>").into())
+    }
+
+    fn committed(&mut self, message: Committing, result: Result<(), Refusal>) -> Outcome {
+        match result {
+            Ok(()) => {}
+            Err(Refusal::Full) => return reply::INSUFFICIENT_STORAGE.into(),
+            Err(Refusal::Timeout) => return reply::TIMED_OUT.into(),
+            Err(Refusal::Failure) => return Outcome::Close(reply::TEMPORARY_FAILURE.into()),
+        }
+        self.messages = self.messages.saturating_add(1);
+        let Committing { id, size, sender, recipients } = message;
+        let extended = self.greeting.as_ref().is_some_and(|g| g.extended);
+        let count = recipients.len();
+        self.events.push_back(LogEvent::Message { id, size, recipients: count, extended });
+        self.events.extend(recipients.into_iter().map(|(id, recipient)| LogEvent::Envelope {
+            id,
+            sender: sender.clone(),
+            recipient,
+        }));
+        Outcome::Reply(format!("250 2.0.0 {id} Message accepted for delivery").into())
+    }
+
+    /// Drops the transaction, if there is one.
+    pub(super) fn roll_back(&mut self) {
+        if let Some(mut transaction) = self.transaction.take() {
+            self.discards |= transaction.drop_body();
+        }
+    }
+
+    pub(super) fn next_request(&mut self) -> RequestId {
+        self.requests = self.requests.wrapping_add(1);
+        RequestId(self.requests)
+    }
+
+    /// The name by which we greet.
+    pub(super) fn server_name(&self) -> &Arc<str> {
+        self.peer.server_name.as_ref().unwrap_or(&self.settings.hostname)
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(
+            self.state,
+            State::Committing { .. }
+                | State::Expanding { .. }
+                | State::Leasing { .. }
+                | State::Naming { .. }
+        )
+    }
+
+    fn wait(&mut self) -> Action {
+        Action::Wait { flush: std::mem::take(&mut self.urgent) }
+    }
+
+    fn receive(&mut self) -> Action {
+        self.urgent = false;
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        Action::Receive
+    }
+
+    /// Writes a reply, and logs it if it refuses `command`.
+    fn reply(&mut self, line: &str, command: &[u8], output: &mut Vec<u8>) {
+        reply::write_line(output, line);
+        if reply::refuses(line) {
+            let command = without_credentials(command).into_owned();
+            self.events.push_back(LogEvent::FailedCommand { command, reply: line.to_owned() });
+        }
+    }
+
+    /// Refuses input that is not even a command, and ends the session.
+    fn bad_input(&mut self, line: &str, output: &mut Vec<u8>) {
+        reply::write_line(output, line);
+        self.events.push_back(LogEvent::BadInput { reply: line.to_owned() });
+        self.close(None);
+    }
+
+    fn close(&mut self, ending: Option<Ending>) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.roll_back();
+        self.peer.hostname.get_or_insert_with(|| UNKNOWN_HOSTNAME.into());
+        self.events.push_back(LogEvent::Disconnected(ending));
+        self.state = State::Closed;
+    }
+}
+
+/// The name of a remote client, unless it is none: it goes into a header and into the log.
+fn checked_hostname(source: &crate::model::envelope::Source, name: Box<str>) -> Box<str> {
+    let local = matches!(source, crate::model::envelope::Source::Local);
+    if local || is_host_name(&name) { name } else { UNKNOWN_HOSTNAME.into() }
+}
+
+/// A command line as it may be logged: of AUTH, only the mechanism.
+fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
+    let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    let is_auth = words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
+    match (is_auth, words.next(), words.next()) {
+        (true, Some(mechanism), Some(_)) => Cow::Owned([b"AUTH ", mechanism, b" (...)"].concat()),
+        _ => Cow::Borrowed(line),
+    }
+}

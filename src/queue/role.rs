@@ -1,0 +1,412 @@
+//! The loop of the queue role: one event after the other, in one thread.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use platform::Role;
+use tokio::sync::mpsc;
+
+use super::intake::Intake;
+use super::record;
+use super::release::Releases;
+use super::reports::Reports;
+use super::store::{Completion, Cursor, Health, Store, StoreError};
+use crate::config::{Action, ActionKind};
+use crate::ipc::link::{Arrived, Link, LinkError, Reply};
+use crate::ipc::message::control::{ControlToQueue, QueueToControl};
+use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
+use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
+use crate::ipc::message::scheduler::{Due, DueKind, QueueToScheduler, SchedulerToQueue};
+use crate::model::{DeliveryKind, Envelope, EnvelopeId};
+use crate::process::{self, Context, Memory, StartError, Threads};
+
+/// Events handled before what they led to is sent on.
+const EVENTS_AT_ONCE: usize = 256;
+/// Envelopes read at once when the scheduler is filled.
+const PAGE: usize = 512;
+/// Envelopes in one frame to the scheduler: each takes at most about 400 bytes.
+const ENVELOPES_IN_FRAME: usize = 128;
+
+/// A step that goes on when the store has answered.
+pub(super) type Step = Box<dyn FnOnce(&mut Queue) + Send>;
+
+/// What the loop deals with.
+pub(super) enum Event {
+    Control(Arrived<QueueToControl, ControlToQueue>),
+    /// The end of a channel to the dispatcher.
+    DispatcherGone,
+    Dispatcher(Arrived<QueueToDispatcher, DispatcherToQueue>),
+    Go(Step),
+    Order(Arrived<RoleToParent, ParentToRole>),
+    /// The channel to the parent ended, or it said so: leave.
+    Leave,
+    /// What came of a delivery.
+    Settled(EnvelopeId, Result<Reply<DispatcherToQueue>, LinkError>),
+    Scheduler(Arrived<QueueToScheduler, SchedulerToQueue>),
+    Store(super::store::Event),
+    Tick,
+}
+
+/// The role.
+pub(super) struct Queue {
+    pub(super) setup: Arc<Setup>,
+    pub(super) store: Box<dyn Store>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) dispatcher: Option<Link<QueueToDispatcher, DispatcherToQueue>>,
+    pub(super) intake: Intake,
+    pub(super) releases: Releases,
+    pub(super) reports: Reports,
+    pub(super) memory: Memory,
+    pub(super) mda_paused: bool,
+    pub(super) mta_paused: bool,
+    pub(super) health: Health,
+    pub(super) counters: Counters,
+    parent: process::ParentLink,
+    scheduler: Option<mpsc::UnboundedSender<QueueToScheduler>>,
+    /// Ends that the scheduler was not told about yet.
+    pub(super) endings: Vec<(EnvelopeId, crate::ipc::message::scheduler::End)>,
+    /// New envelopes that the scheduler was not told about yet.
+    added: Vec<Due>,
+    leaving: bool,
+}
+
+/// What the queue counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) bounces: i64,
+    pub(super) commits: i64,
+    pub(super) refused: i64,
+    pub(super) panics: i64,
+}
+
+/// Runs the role.
+pub fn run() -> ExitCode {
+    process::run(Role::Queue, Threads::One, prepare, serve)
+}
+
+/// The spool is opened by the confined process: its root directory is the spool.
+fn prepare(_: &Setup) -> Result<(), StartError> {
+    Ok(())
+}
+
+async fn serve(context: Context, (): ()) {
+    let Context { setup, parent, mut orders, memory } = context;
+    let (events, mut inbox) = mpsc::unbounded_channel();
+    let spool = if setup.rootless { setup.spool.as_str() } else { "." };
+    let told = events.clone();
+    let opened = super::log::open(
+        std::path::Path::new(spool),
+        Box::new(move |event| {
+            let _ended = told.send(Event::Store(event));
+        }),
+    );
+    let store = match opened {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::error!("fatal: queue: spool {}: {error}", setup.spool);
+            // Spares the log a line for each attempt in a tight row.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            return;
+        }
+    };
+    let forward = events.clone();
+    tokio::spawn(async move {
+        while let Some(order) = orders.recv().await {
+            let _ended = forward.send(Event::Order(order));
+        }
+        let _ended = forward.send(Event::Leave);
+    });
+    let tick = events.clone();
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        while tick.send(Event::Tick).is_ok() {
+            interval.tick().await;
+        }
+    });
+    let switches = setup.switches;
+    let mut queue = Queue {
+        intake: Intake::new(&setup),
+        releases: Releases::new(&setup),
+        reports: Reports::default(),
+        setup: Arc::new(setup),
+        store: Box::new(store),
+        events,
+        dispatcher: None,
+        memory,
+        mda_paused: switches.mda_paused,
+        mta_paused: switches.mta_paused,
+        health: Health::default(),
+        counters: Counters::default(),
+        parent,
+        scheduler: None,
+        endings: Vec::new(),
+        added: Vec::new(),
+        leaving: false,
+    };
+    let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
+    while !queue.leaving && inbox.recv_many(&mut batch, EVENTS_AT_ONCE).await > 0 {
+        for event in batch.drain(..) {
+            queue.guard(event);
+        }
+        queue.flush();
+    }
+    queue.store.shutdown();
+}
+
+impl Queue {
+    /// Handles one event; a panic ends that one alone.
+    fn guard(&mut self, event: Event) {
+        if catch_unwind(AssertUnwindSafe(|| self.handle(event))).is_err() {
+            self.counters.panics += 1;
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Control(arrived) => self.answer_control(arrived),
+            Event::DispatcherGone => {
+                let closed = self.dispatcher.as_ref().is_some_and(Link::is_closed);
+                if closed {
+                    self.dispatcher = None;
+                }
+            }
+            Event::Dispatcher(arrived) => self.from_dispatcher(arrived),
+            Event::Go(step) => step(self),
+            Event::Leave => self.leaving = true,
+            Event::Order(order) => self.obey(order),
+            Event::Settled(id, reply) => self.settled(id, reply),
+            Event::Scheduler(arrived) => self.from_scheduler(arrived.message),
+            Event::Store(event) => self.from_store(event),
+            Event::Tick => self.store.tick(Instant::now()),
+        }
+    }
+
+    fn obey(&mut self, order: Arrived<RoleToParent, ParentToRole>) {
+        match (order.message, order.descriptor) {
+            (ParentToRole::Attach { peer }, Some(descriptor)) => {
+                if let Err(error) = self.attach(peer, descriptor) {
+                    tracing::error!("warn: queue: channel: {error}");
+                }
+            }
+            (ParentToRole::Switch(switches), _) => {
+                self.mda_paused = switches.mda_paused;
+                self.mta_paused = switches.mta_paused;
+                crate::log::set_verbose(switches.verbose);
+            }
+            // The dispatcher has left before: what it still said comes before this.
+            (ParentToRole::Shutdown, _) => {
+                let events = self.events.clone();
+                let _ended = events.send(Event::Leave);
+            }
+            _ => {}
+        }
+    }
+
+    fn attach(&mut self, peer: Peer, descriptor: std::os::fd::OwnedFd) -> std::io::Result<()> {
+        let credits = self.setup.credits;
+        match peer {
+            Peer::Control => {
+                let (_, arrivals) = Link::open(descriptor, credits)?;
+                self.forward(arrivals, Event::Control);
+            }
+            Peer::Dispatcher => {
+                let (link, mut arrivals) = Link::open(descriptor, credits)?;
+                self.dispatcher = Some(link);
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    while let Some(arrived) = arrivals.recv().await {
+                        let _ended = events.send(Event::Dispatcher(arrived));
+                    }
+                    let _ended = events.send(Event::DispatcherGone);
+                });
+            }
+            Peer::Scheduler => {
+                let (link, arrivals) = Link::open(descriptor, credits)?;
+                self.forward(arrivals, Event::Scheduler);
+                self.scheduler = Some(pump(link));
+                self.added.clear();
+                self.fill_scheduler(Cursor::start());
+            }
+            Peer::Keys | Peer::Lookup | Peer::Queue => {}
+        }
+        Ok(())
+    }
+
+    fn forward<T: Send + 'static>(
+        &self,
+        mut arrivals: mpsc::UnboundedReceiver<T>,
+        event: impl Fn(T) -> Event + Send + 'static,
+    ) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while let Some(arrived) = arrivals.recv().await {
+                let _ended = events.send(event(arrived));
+            }
+        });
+    }
+
+    /// A completion that goes on with `next` in the loop.
+    pub(super) fn then<T: Send + 'static>(
+        &self,
+        next: impl FnOnce(&mut Self, Result<T, StoreError>) + Send + 'static,
+    ) -> Completion<T> {
+        let events = self.events.clone();
+        Box::new(move |result| {
+            // Without a loop nobody waits any more.
+            let _ended = events.send(Event::Go(Box::new(move |queue| next(queue, result))));
+        })
+    }
+
+    fn from_store(&mut self, event: super::store::Event) {
+        use super::store::Event as Told;
+        match event {
+            Told::Health(health) => {
+                let text = match health {
+                    Health::Accepting => "",
+                    Health::Failing => "the spool cannot be written",
+                    Health::Full => "the spool is full: no mail is accepted",
+                    Health::Stopped => "the spool is full: nothing is accepted or delivered",
+                };
+                if text.is_empty() {
+                    tracing::info!("info: queue: the spool is writable again");
+                } else {
+                    tracing::warn!("warn: queue: {text}");
+                }
+                self.health = health;
+                let parent = self.parent.clone();
+                let trouble = RoleToParent::Trouble { text: text.to_owned() };
+                tokio::spawn(async move {
+                    let _gone = parent.notice(&trouble, None).await;
+                });
+            }
+            Told::Quarantined { id, reason } => {
+                tracing::warn!("warn: quarantined {id}: {reason}");
+            }
+            Told::Recovered { envelopes, messages } => {
+                tracing::debug!("debug: queue: {envelopes} envelopes of {messages} messages");
+            }
+            Told::Torn { segment, offset } => {
+                tracing::info!("info: queue: segment {segment} ends torn at byte {offset}");
+            }
+        }
+    }
+
+    // The scheduler.
+
+    /// Tells the scheduler something.
+    pub(super) fn tell_scheduler(&self, message: QueueToScheduler) {
+        if let Some(scheduler) = &self.scheduler {
+            // A scheduler that is gone is filled anew when it is back.
+            let _gone = scheduler.send(message);
+        }
+    }
+
+    /// Tells the scheduler about an envelope, with the others of this turn.
+    pub(super) fn add_to_scheduler(&mut self, envelope: &Envelope, in_flight: bool) {
+        let due = self.due(envelope, in_flight);
+        self.added.push(due);
+    }
+
+    /// Sends on what this turn gathered: what began before what ended.
+    fn flush(&mut self) {
+        let mut added = std::mem::take(&mut self.added).into_iter().peekable();
+        while added.peek().is_some() {
+            let some = added.by_ref().take(ENVELOPES_IN_FRAME).collect();
+            self.tell_scheduler(QueueToScheduler::Added(some));
+        }
+        self.flush_ended();
+    }
+
+    /// Tells a new scheduler everything that is stored, page by page.
+    fn fill_scheduler(&mut self, cursor: Cursor) {
+        let done = self.then(|queue, page: Result<super::store::Page, StoreError>| {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!("warn: queue: cannot list the spool: {error}");
+                    return;
+                }
+            };
+            for stored in page.envelopes {
+                match record::decode(&stored.payload) {
+                    Ok(envelope) => {
+                        let in_flight = queue.releases.contains(envelope.id);
+                        queue.add_to_scheduler(&envelope, in_flight);
+                    }
+                    Err(error) => tracing::warn!("warn: quarantined {}: {error}", stored.id),
+                }
+            }
+            if let Some(next) = page.next {
+                queue.fill_scheduler(next);
+            }
+        });
+        self.store.iterate(cursor, PAGE, done);
+    }
+
+    fn due(&self, envelope: &Envelope, in_flight: bool) -> Due {
+        let action = self.action_of(envelope);
+        let bounce = matches!(envelope.route.kind, DeliveryKind::Bounce(_));
+        let kind = match (&envelope.route.kind, action.map(|action| &action.kind)) {
+            (DeliveryKind::Bounce(_), _) => DueKind::Bounce,
+            (_, Some(ActionKind::Local(_))) | (DeliveryKind::Local(_), None) => DueKind::Local,
+            (_, Some(ActionKind::Relay(_))) | (DeliveryKind::Relay, None) => DueKind::Relay,
+        };
+        let ttl = action.and_then(|action| action.ttl).filter(|_| !bounce);
+        let ttl = ttl.unwrap_or(self.setup.config.queue.ttl).as_secs();
+        let destination = match &envelope.route.kind {
+            DeliveryKind::Bounce(_) => String::new(),
+            DeliveryKind::Local(local) => local.user.clone(),
+            DeliveryKind::Relay => envelope.route.destination.domain().to_ascii_lowercase(),
+        };
+        Due {
+            id: envelope.id,
+            kind,
+            destination,
+            created: envelope.progress.created,
+            ttl,
+            retries: envelope.progress.retries,
+            last_bounce: envelope.progress.last_bounce,
+            in_flight,
+            without_action: action.is_none() && !bounce,
+        }
+    }
+
+    /// The action of the configuration that the envelope names.
+    pub(super) fn action_of(&self, envelope: &Envelope) -> Option<&Action> {
+        let config = &self.setup.config;
+        config.action_named(&envelope.route.action).and_then(|id| config.action(id))
+    }
+
+    /// How long an envelope may stay.
+    pub(super) fn ttl_of(&self, envelope: &Envelope) -> u64 {
+        let action = self.action_of(envelope).and_then(|action| action.ttl);
+        action.unwrap_or(self.setup.config.queue.ttl).as_secs()
+    }
+}
+
+/// Sends what it is given as fast as the scheduler has credits, in order.
+fn pump(
+    link: Link<QueueToScheduler, SchedulerToQueue>,
+) -> mpsc::UnboundedSender<QueueToScheduler> {
+    let (sender, mut waiting) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(message) = waiting.recv().await {
+            if link.notice(&message, None).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Deliveries by message, so that only what is in flight may be read.
+pub(super) type MessageCounts = HashMap<crate::model::MessageId, u32>;
