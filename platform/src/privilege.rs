@@ -160,6 +160,11 @@ fn standard_error_is_a_file() -> bool {
     fstat(io::stderr().as_fd()).is_ok_and(|found| file_type(found.st_mode) == SFlag::S_IFREG)
 }
 
+/// Keeps the rights in `mask` from every file that the process makes from now on.
+pub fn set_umask(mask: u16) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask.into()));
+}
+
 /// The effective user id.
 pub fn effective_uid() -> u32 {
     geteuid().as_raw()

@@ -216,10 +216,11 @@ impl Queue {
         let account = action.user.clone().unwrap_or_else(|| local.user.clone());
         let root_mailbox = account == "root" && method == Method::Mbox;
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));
+        let programs = wrapper.is_some() || method.starts_programs();
         JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,
-            identity: Identity { account, root_mailbox },
+            identity: Identity { account, root_mailbox, programs },
             user: local.user.clone(),
             method,
             wrapper: wrapper.map(|wrapper| wrapper.command.clone()),

@@ -1,1 +1,19 @@
-//! Stub.
+//! What delivery workers do: maildir, mbox, LMTP, commands.
+//!
+//! A worker runs under one delivery identity, takes jobs from the dispatcher, and answers each
+//! once. The parts below are plain functions over files, streams and bytes, so that the `mail.*`
+//! programs are the same code.
+
+pub mod body;
+pub mod command;
+pub mod format;
+pub mod intake;
+pub mod lmtp;
+pub mod maildir;
+pub mod mbox;
+pub mod perform;
+pub mod plan;
+pub mod report;
+pub mod serve;
+pub mod sync;
+mod users;

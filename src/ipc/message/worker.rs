@@ -17,7 +17,8 @@ pub const JOB_KEY: &str = "pillarbox job 1";
 #[must_use]
 pub fn identity_key(job_key: &Key, identity: &Identity) -> Key {
     let mailbox = if identity.root_mailbox { "mailbox of root" } else { "user" };
-    job_key.derive(&format!("{mailbox} {}", identity.account))
+    let programs = if identity.programs { "programs" } else { "files" };
+    job_key.derive(&format!("{mailbox} {programs} {}", identity.account))
 }
 
 /// For whom a worker works. One worker serves all jobs of its identity.
@@ -27,6 +28,9 @@ pub struct Identity {
     pub account: String,
     /// The one exception: root's mailbox, served by a worker under the daemon's own user.
     pub root_mailbox: bool,
+    /// Whether its jobs start programs ([`JobRecord::starts_programs`]). A worker that starts none
+    /// is confined.
+    pub programs: bool,
 }
 
 /// One delivery: what the queue tells the worker, past the dispatcher.
@@ -90,6 +94,29 @@ pub enum Method {
         /// The command, with format specifiers.
         line: String,
     },
+}
+
+impl JobRecord {
+    /// Whether the delivery takes the documented shell form: a command, an action with a wrapper,
+    /// or a path that only a shell can read.
+    #[must_use]
+    pub fn starts_programs(&self) -> bool {
+        self.wrapper.is_some() || self.method.starts_programs()
+    }
+}
+
+impl Method {
+    /// As [`JobRecord::starts_programs`], for an action without a wrapper.
+    #[must_use]
+    pub fn starts_programs(&self) -> bool {
+        let needs_shell = |text: &str| text.contains(['$', '`', '\\']);
+        match self {
+            Self::Command { .. } | Self::Pipe { .. } => true,
+            Self::Lmtp { destination, .. } => needs_shell(destination),
+            Self::Maildir { path, .. } => path.as_deref().is_some_and(needs_shell),
+            Self::File { .. } | Self::Mbox => false,
+        }
+    }
 }
 
 /// What the dispatcher says to a worker.
