@@ -99,6 +99,10 @@ impl Session {
 
     /// Goes on as far as possible, and says what the shell has to do.
     ///
+    /// The first poll comes right after the connection was accepted, further ones when an action
+    /// was done, when there is more input, and after every [`Session::answer`] and
+    /// [`Session::end`]. While an answer is awaited there is no need to read.
+    ///
     /// Input is taken from `input`; replies are appended to `output`, which the shell writes when
     /// an action says so, and clears. `now` is the wall clock.
     pub fn poll(
@@ -144,6 +148,13 @@ impl Session {
             answer if fits => self.arrived = Some(answer),
             _ => {}
         }
+    }
+
+    /// Bytes of a body that are in memory: what all sessions together have is bounded by
+    /// [`limits::BODIES_IN_MEMORY`].
+    #[must_use]
+    pub fn body_in_memory(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.body.len())
     }
 
     /// Hands out what there is of the body, after [`Action::TakeBody`] or at any time before the
