@@ -432,9 +432,14 @@ impl Session {
     }
 }
 
-/// The name of a remote client, unless it is none: it goes into a header and into the log.
+/// The name of a remote client, without the root's dot, unless it is none: it goes into a header
+/// and into the log.
 fn checked_hostname(source: Source, name: Box<str>) -> Box<str> {
-    if source == Source::Local || is_host_name(&name) { name } else { UNKNOWN_HOSTNAME.into() }
+    if source == Source::Local {
+        return name;
+    }
+    let host = name.strip_suffix('.').unwrap_or(&name);
+    if is_host_name(host) { host.into() } else { UNKNOWN_HOSTNAME.into() }
 }
 
 /// A command line as it may be logged: of AUTH, only the mechanism.

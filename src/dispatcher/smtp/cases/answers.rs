@@ -111,7 +111,7 @@ fn a_session_greets_at_once_and_waits_for_the_name_at_mail() {
     play.send("FOO\r\nMAIL FROM:<a@b>\r\n");
     assert!(waits(&play.poll(), true));
     assert_eq!(play.written(), replies("UNK"));
-    play.session.answer(Answer::Hostname(Some("c.test".to_owned())));
+    play.session.answer(Answer::Hostname(Some("c.test.".to_owned())));
     play.session.answer(Answer::Hostname(Some("too.late".to_owned())));
     let Action::Log(LogEvent::Connected { host, .. }) = play.poll() else { panic!("is logged") };
     assert_eq!(host, "c.test");
