@@ -4,12 +4,16 @@
 //! connection, asks the lookup and queue roles, and keeps the time.
 
 mod action;
+mod answers;
+#[cfg(test)]
+mod cases;
 mod commands;
 mod event;
 mod input;
 pub mod rehearsal;
 mod session;
 mod settings;
+mod state;
 mod transaction;
 
 pub use action::{
