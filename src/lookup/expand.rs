@@ -452,6 +452,12 @@ impl Refusal {
         Self { reply: "424 4.2.4 Mailing list expansion problem".to_owned(), because }
     }
 
+    /// The reply to RCPT, without the address that is added to it.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.reply
+    }
+
     /// The reply to RCPT for `recipient`, as the client gave it.
     #[must_use]
     pub fn reply(&self, recipient: &Address) -> String {

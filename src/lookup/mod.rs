@@ -9,3 +9,8 @@ pub mod dns;
 pub mod expand;
 pub mod format;
 pub mod rules;
+
+mod role;
+mod users;
+
+pub use role::run;

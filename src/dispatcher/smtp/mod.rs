@@ -8,8 +8,10 @@ mod answers;
 #[cfg(test)]
 mod cases;
 mod commands;
+pub mod connection;
 mod event;
 mod input;
+pub mod listener;
 pub mod rehearsal;
 mod session;
 mod settings;
