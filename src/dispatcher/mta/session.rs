@@ -181,6 +181,18 @@ impl Session {
         self.accepted
     }
 
+    /// Whether the connection is to be closed: nothing can be begun any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether only the answer to QUIT is awaited.
+    #[must_use]
+    pub fn said_quit(&self) -> bool {
+        matches!(self.state, State::Quit)
+    }
+
     /// Takes what was read from the connection.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.reader.push(bytes);
