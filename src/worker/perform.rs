@@ -4,8 +4,10 @@
 //! of an [`Office`].
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::io::Read;
+use std::net::Shutdown;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +24,8 @@ use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 
 /// How long one delivery over LMTP may take.
 const LMTP_LIMIT: Duration = command::LIMIT;
+/// How long the end of a mailbox's lock is waited for.
+const RELEASE: Duration = Duration::from_secs(1);
 /// LHLO argument.
 const LMTP_NAME: &str = "localhost";
 
@@ -42,8 +46,31 @@ pub trait Office {
 pub struct LockedMailbox {
     /// Open for reading and appending.
     pub file: File,
-    /// Keeps the lock; `None` where nothing needs one.
-    pub lock: Option<OwnedFd>,
+    /// Its closing gives the lock back; `None` where nothing needs one.
+    pub lock: Option<UnixStream>,
+}
+
+impl Drop for LockedMailbox {
+    fn drop(&mut self) {
+        let Some(lock) = &mut self.lock else { return };
+        // The next delivery would find a lock that is on its way out and wait in vain for long.
+        let _ = lock.shutdown(Shutdown::Write);
+        let _ = lock.set_read_timeout(Some(RELEASE));
+        let _ = lock.read(&mut [0]);
+    }
+}
+
+/// The system mailbox of a batch, opened when the first job wants it.
+struct Mailbox<'a> {
+    office: &'a mut dyn Office,
+    opened: Option<Result<LockedMailbox, Failed>>,
+}
+
+impl Mailbox<'_> {
+    fn get(&mut self) -> Result<&LockedMailbox, Failed> {
+        let opened = self.opened.get_or_insert_with(|| self.office.open_mailbox());
+        opened.as_ref().map_err(Failed::clone)
+    }
 }
 
 /// A job that came with its whole message.
@@ -89,24 +116,27 @@ impl Performer {
         }
     }
 
-    /// Does `jobs`, and reports on each in their order. Deliveries into Maildirs share their syncs.
+    /// Does `jobs`, and reports on each in their order.
+    ///
+    /// Deliveries into Maildirs share their syncs, those into the system mailbox its lock.
     pub fn perform(&mut self, jobs: &[Job], office: &mut dyn Office) -> Vec<Report> {
         let planned: Vec<Result<Planned<'_>, Report>> =
             jobs.iter().map(|job| self.plan(job, office)).collect();
         let mut maildirs = self.deliver_maildirs(&planned).into_iter();
+        let mut mailbox = Mailbox { office, opened: None };
         planned
             .into_iter()
             .map(|planned| match planned {
                 Err(report) => report,
-                Ok(planned) => self.finish(&planned, &mut maildirs, office),
+                Ok(planned) => self.finish(&planned, &mut maildirs, &mut mailbox),
             })
             .collect()
     }
 
-    /// Whether a job can share its syncs with others.
+    /// Whether a job gains by being done together with others.
     #[must_use]
     pub fn is_batched(record: &JobRecord) -> bool {
-        matches!(record.method, Method::Maildir { .. }) && !record.starts_programs()
+        matches!(record.method, Method::Maildir { .. } | Method::Mbox) && !record.starts_programs()
     }
 
     fn plan<'a>(&self, job: &'a Job, office: &mut dyn Office) -> Result<Planned<'a>, Report> {
@@ -179,7 +209,7 @@ impl Performer {
         &mut self,
         planned: &Planned<'_>,
         maildirs: &mut impl Iterator<Item = Result<(), Failed>>,
-        office: &mut dyn Office,
+        mailbox: &mut Mailbox<'_>,
     ) -> Report {
         let message = &mut planned.body.reader();
         let record = &planned.job.record;
@@ -201,8 +231,8 @@ impl Performer {
                     .deliver(destination, &transaction, entry.prefix, entry.message, LMTP_LIMIT)
                     .into()
             }
-            Plan::Mailbox => office
-                .open_mailbox()
+            Plan::Mailbox => mailbox
+                .get()
                 .and_then(|mailbox| mbox::append(&mailbox.file, &mut entry, Convention::Local))
                 .into(),
             Plan::Maildir { .. } => maildirs
@@ -282,7 +312,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::Mailbox;
+    use crate::model::Mailbox as Address;
     use crate::worker::plan::tests::record;
 
     /// Knows one user beside the account, and a mailbox in a directory of its own.
@@ -421,7 +451,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut job = job(Method::Mbox, "x\n");
         job.record.sender = crate::model::ReversePath::NULL;
-        job.record.recipient = Mailbox::parse("bob@d").unwrap();
+        job.record.recipient = Address::parse("bob@d").unwrap();
         assert_eq!(stats(1000, false, home.path(), &[job]), ["Delivered"]);
         let text = fs::read_to_string(home.path().join("alice/mbox")).unwrap();
         assert!(text.starts_with("From MAILER-DAEMON "), "{text}");

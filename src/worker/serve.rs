@@ -324,7 +324,8 @@ fn receive_mailbox(lock: OwnedFd) -> Result<LockedMailbox, Failed> {
                 let said = buffer.get(..count).unwrap_or_default();
                 return match (said.split_first(), passed.pop()) {
                     (Some((0, _)), Some(file)) => {
-                        Ok(LockedMailbox { file: file.into(), lock: Some(lock) })
+                        set_nonblocking(lock.as_fd(), false).map_err(system)?;
+                        Ok(LockedMailbox { file: file.into(), lock: Some(lock.into()) })
                     }
                     (Some((status @ 1.., text)), _) => {
                         let text = String::from_utf8_lossy(text);

@@ -1,0 +1,393 @@
+//! The spawner's loop.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use platform::Role;
+use platform::privilege::{make_undumpable, set_limits_for, set_umask};
+use platform::process::{
+    ExitStatus, Interest, Pid, PollEntry, Signal, SignalPipe, current_executable, poll, reap,
+    signal,
+};
+
+use super::lookups::{Asker, Lookups};
+use super::mailbox;
+use super::worker::{Starter, Worker};
+use crate::ipc::blocking::{Channel, ChannelError};
+use crate::ipc::message::spawner::{
+    Duty, ParentToSpawner, SpawnerSetup, SpawnerToParent, SpawnerToWorker, UserAnswer, WorkerOrder,
+    WorkerToSpawner,
+};
+use crate::ipc::message::worker::Identity;
+use crate::process::{PARENT_CHANNEL, StartError, inherited};
+
+/// The channel to the parent.
+type Parent = Channel<SpawnerToParent, ParentToSpawner>;
+
+/// Plays the role, on the descriptor that the parent gave. Workers get the same options.
+#[must_use]
+pub fn run(foreground: bool, verbose: bool) -> ExitCode {
+    let mut flags: Vec<OsString> = Vec::new();
+    if foreground {
+        flags.push("-d".into());
+    }
+    if verbose {
+        flags.push("-v".into());
+    }
+    match Spawner::begin(flags).and_then(|mut spawner| Ok(spawner.serve()?)) {
+        Ok(()) | Err(StartError::Channel(ChannelError::Closed)) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("fatal: spawner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Spawner {
+    program: PathBuf,
+    flags: Vec<OsString>,
+    parent: Parent,
+    signals: SignalPipe,
+    setup: Option<SpawnerSetup>,
+    workers: Vec<Delivery>,
+    helper: Option<Worker>,
+    lookups: Lookups,
+    mailboxes: Vec<Mailbox>,
+}
+
+/// A delivery worker and for whom it works.
+struct Delivery {
+    worker: Worker,
+    identity: Identity,
+    uid: u32,
+    gid: u32,
+}
+
+/// A child that has opened a mailbox for a worker.
+struct Mailbox {
+    pid: Pid,
+    worker: Pid,
+    deadline: Instant,
+}
+
+impl Spawner {
+    fn begin(flags: Vec<OsString>) -> Result<Self, StartError> {
+        let prepare = |what: &'static str| {
+            move |source| StartError::Prepare { what: what.to_owned(), source }
+        };
+        let parent = Parent::new(inherited(PARENT_CHANNEL)?).map_err(prepare("channel"))?;
+        let program = current_executable().map_err(prepare("program"))?;
+        std::env::set_current_dir("/").map_err(prepare("/"))?;
+        set_umask(0o077);
+        set_limits_for(Role::Spawner).map_err(prepare("limits"))?;
+        make_undumpable().map_err(prepare("not dumpable"))?;
+        // The others are for the parent to act on; here they end nothing.
+        let caught = [Signal::Child, Signal::HangUp, Signal::Interrupt, Signal::Terminate];
+        let signals = SignalPipe::new(&caught).map_err(prepare("signals"))?;
+        Ok(Self {
+            program,
+            flags,
+            parent,
+            signals,
+            setup: None,
+            workers: Vec::new(),
+            helper: None,
+            lookups: Lookups::default(),
+            mailboxes: Vec::new(),
+        })
+    }
+
+    /// Serves until the parent is gone. Workers then notice that this process is gone.
+    fn serve(&mut self) -> Result<(), ChannelError> {
+        loop {
+            let ready = self.wait()?;
+            if ready.parent {
+                self.parent.fill()?;
+                self.obey()?;
+            }
+            self.hear_helper(ready.helper);
+            for (index, readable) in ready.workers.into_iter().enumerate() {
+                self.hear_worker(index, readable);
+            }
+            // Last: it changes the order of workers.
+            if ready.signals {
+                while self.signals.next()?.is_some() {}
+                self.reap()?;
+            }
+            self.check_deadlines(Instant::now());
+            self.parent.flush()?;
+        }
+    }
+
+    fn wait(&mut self) -> Result<Ready, ChannelError> {
+        let interest = |wants_write| if wants_write { Interest::ReadWrite } else { Interest::Read };
+        let mut entries = vec![
+            PollEntry::new(self.signals.as_fd(), Interest::Read),
+            PollEntry::new(self.parent.descriptor(), interest(self.parent.wants_write())),
+        ];
+        let workers = self.helper.iter().chain(self.workers.iter().map(|d| &d.worker));
+        let mut watched = Vec::new();
+        for worker in workers {
+            watched.push(worker.control.is_some());
+            if let Some(control) = &worker.control {
+                let interest = interest(control.wants_write());
+                entries.push(PollEntry::new(control.descriptor(), interest));
+            }
+        }
+        let now = Instant::now();
+        let deadlines = self.mailboxes.iter().map(|mailbox| mailbox.deadline);
+        let next = deadlines.chain(self.lookups.deadline()).min();
+        poll(&mut entries, next.map(|next| next.saturating_duration_since(now)))?;
+
+        let mut readable = entries.iter().map(PollEntry::readable);
+        let signals = readable.next().unwrap_or_default();
+        let parent = readable.next().unwrap_or_default();
+        let mut workers: Vec<bool> =
+            watched.into_iter().map(|is| is && readable.next().unwrap_or_default()).collect();
+        let helper = self.helper.is_some() && workers.remove(0);
+        Ok(Ready { signals, parent, helper, workers })
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some((pid, status)) = reap()? {
+            self.mailboxes.retain(|mailbox| mailbox.pid != pid);
+            if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
+                let gone = self.workers.swap_remove(index);
+                if matches!(status, ExitStatus::Signaled(_)) {
+                    tracing::warn!("warn: worker for {} ended: {status}", gone.worker.name);
+                }
+            }
+            if self.helper.as_ref().is_some_and(|helper| helper.pid == pid) {
+                tracing::warn!("warn: user look-ups ended: {status}");
+                self.helper = None;
+                self.fail_lookups("the look-up ended without an answer");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_deadlines(&mut self, now: Instant) {
+        if self.lookups.deadline().is_some_and(|deadline| deadline <= now) {
+            // It is not waited for: a process that hangs in the system may take long to die.
+            if let Some(mut helper) = self.helper.take() {
+                helper.give_up(&"a look-up takes too long");
+            }
+            self.fail_lookups("the look-up takes too long");
+        }
+        for mailbox in &mut self.mailboxes {
+            if mailbox.deadline <= now {
+                tracing::warn!("warn: opening a mailbox takes too long");
+                // It may have ended this moment, which is what is wanted.
+                let _ = signal(mailbox.pid, Signal::Kill);
+                mailbox.deadline = now + mailbox::GIVE_UP;
+            }
+        }
+    }
+
+    /// Does what the parent orders.
+    fn obey(&mut self) -> Result<(), ChannelError> {
+        while let Some(received) = self.parent.next_message()? {
+            let number = received.number;
+            match received.message {
+                None => {}
+                Some(ParentToSpawner::Setup(setup)) => {
+                    self.setup = Some(setup);
+                    self.parent.credit(1);
+                }
+                Some(ParentToSpawner::LookUpUser { name }) => {
+                    self.look_up(Asker::Parent(number), name);
+                }
+                Some(ParentToSpawner::StartWorker(order)) => {
+                    let error = self.start_worker(order, received.descriptor).err();
+                    let error = error.map(|error| error.to_string());
+                    self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self, order: WorkerOrder, jobs: Option<OwnedFd>) -> io::Result<()> {
+        let jobs = jobs.ok_or_else(|| io::Error::other("no channel came with the order"))?;
+        let (identity, uid, gid) = (order.identity.clone(), order.account.uid, order.account.gid);
+        let worker = self.starter()?.start(Duty::Deliver(order), Some(jobs))?;
+        self.workers.push(Delivery { worker, identity, uid, gid });
+        Ok(())
+    }
+
+    fn starter(&self) -> io::Result<Starter<'_>> {
+        let setup = self.setup.as_ref().ok_or_else(|| io::Error::other("there is no set-up"))?;
+        if setup.daemon.is_none() && !setup.rootless {
+            return Err(io::Error::other("there is no account for the daemon"));
+        }
+        Ok(Starter { program: &self.program, flags: &self.flags, setup })
+    }
+
+    fn look_up(&mut self, asker: Asker, name: String) {
+        if self.helper.is_none() {
+            match self.starter().and_then(|starter| starter.start(Duty::Users, None)) {
+                Ok(helper) => self.helper = Some(helper),
+                Err(error) => {
+                    return self.answer(asker, UserAnswer::Failed(error.to_string()));
+                }
+            }
+        }
+        let Some(number) = self.lookups.begin(asker, Instant::now()) else {
+            return self.answer(asker, UserAnswer::Failed("too many look-ups".to_owned()));
+        };
+        let control = self.helper.as_mut().and_then(|helper| helper.control.as_mut());
+        let asked = control
+            .map(|control| control.request(number, &SpawnerToWorker::LookUpUser { name }, None));
+        if !matches!(asked, Some(Ok(()))) {
+            self.lookups.end(number);
+            self.answer(asker, UserAnswer::Failed("the look-up could not be asked".to_owned()));
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, answer: UserAnswer) {
+        // An answer above the limit of a frame is none: its asker gives up in time.
+        match asker {
+            Asker::Parent(number) => {
+                let _ = self.parent.reply(number, &SpawnerToParent::User(answer), None);
+            }
+            Asker::Worker(pid, number) => {
+                let worker = self.workers.iter_mut().find(|d| d.worker.pid == pid);
+                if let Some(control) = worker.and_then(|d| d.worker.control.as_mut()) {
+                    let _ = control.reply(number, &SpawnerToWorker::User(answer), None);
+                }
+            }
+        }
+    }
+
+    fn fail_lookups(&mut self, why: &str) {
+        for asker in self.lookups.give_up() {
+            self.answer(asker, UserAnswer::Failed(why.to_owned()));
+        }
+    }
+
+    fn hear_helper(&mut self, readable: bool) {
+        let Some(helper) = &mut self.helper else { return };
+        let mut answers = Vec::new();
+        let mut end = helper.exchange(readable).err();
+        while let Some(control) = &mut helper.control {
+            match control.next_message() {
+                Ok(None) => break,
+                Ok(Some(received)) => match received.message {
+                    None => {}
+                    Some(WorkerToSpawner::User(answer)) => answers.push((received.number, answer)),
+                    Some(_) => helper.give_up(&"it asked instead of answering"),
+                },
+                Err(error) => {
+                    end = Some(error);
+                    break;
+                }
+            }
+        }
+        match end {
+            None => {}
+            Some(ChannelError::Closed) => helper.control = None,
+            Some(error) => helper.give_up(&error),
+        }
+        for (number, answer) in answers {
+            if let Some(asker) = self.lookups.end(number) {
+                self.answer(asker, answer);
+            }
+        }
+    }
+
+    /// Serves a worker, which is not trusted: it asks for its own mailbox or for users, or ends.
+    fn hear_worker(&mut self, index: usize, readable: bool) {
+        let Some(delivery) = self.workers.get_mut(index) else { return };
+        let worker = &mut delivery.worker;
+        let mut end = worker.exchange(readable).err();
+        let mut questions = Vec::new();
+        while let Some(control) = &mut worker.control {
+            match control.next_message() {
+                Ok(None) => break,
+                Ok(Some(received)) => match received.message {
+                    None => {}
+                    Some(WorkerToSpawner::User(_)) => worker.give_up(&"it answered unasked"),
+                    Some(question) => questions.push((received.number, question)),
+                },
+                Err(error) => {
+                    end = Some(error);
+                    break;
+                }
+            }
+        }
+        match end {
+            None => {}
+            Some(ChannelError::Closed) => worker.control = None,
+            Some(error) => worker.give_up(&error),
+        }
+        let pid = worker.pid;
+        for (number, question) in questions {
+            match question {
+                WorkerToSpawner::LookUpUser { name } => {
+                    self.look_up(Asker::Worker(pid, number), name);
+                }
+                WorkerToSpawner::OpenMailbox => self.open_mailbox(index, number),
+                WorkerToSpawner::User(_) => {}
+            }
+        }
+        if let Some(delivery) = self.workers.get_mut(index)
+            && let Err(error) = delivery.worker.exchange(false)
+        {
+            tracing::debug!("debug: worker for {}: {error}", delivery.worker.name);
+            delivery.worker.control = None;
+        }
+    }
+
+    /// Opens the mailbox of the worker's own identity; one at a time for each worker.
+    fn open_mailbox(&mut self, index: usize, number: u32) {
+        let Some(delivery) = self.workers.get(index) else { return };
+        let pid = delivery.worker.pid;
+        let busy = self.mailboxes.iter().filter(|mailbox| mailbox.worker == pid).count() > 1;
+        let opened = match (&self.setup, busy) {
+            (_, true) => Err(io::Error::other("the worker has a mailbox open")),
+            (None, _) => Err(io::Error::other("there is no set-up")),
+            (Some(setup), false) => {
+                mailbox::start(&setup.mailboxes, account_of(delivery), setup.rootless)
+            }
+        };
+        let (error, socket) = match opened {
+            Ok((child, socket)) => {
+                let deadline = Instant::now() + mailbox::GIVE_UP;
+                self.mailboxes.push(Mailbox { pid: child, worker: pid, deadline });
+                (None, Some(socket))
+            }
+            Err(error) => (Some(error.to_string()), None),
+        };
+        let control = self.workers.get_mut(index).and_then(|d| d.worker.control.as_mut());
+        if let Some(control) = control {
+            // Small: it always fits a frame.
+            let _ = control.reply(number, &SpawnerToWorker::Mailbox { error }, socket);
+        }
+    }
+}
+
+/// Whose mailbox a worker may have: its own identity's, or root's if it is there for that.
+fn account_of(delivery: &Delivery) -> platform::users::Account {
+    let Delivery { identity, uid, gid, .. } = delivery;
+    let (uid, gid) = if identity.root_mailbox { (0, 0) } else { (*uid, *gid) };
+    platform::users::Account {
+        name: identity.account.clone(),
+        uid,
+        gid,
+        gecos: String::new(),
+        home: PathBuf::from("/"),
+        shell: PathBuf::from("/bin/sh"),
+    }
+}
+
+/// What has something to read.
+struct Ready {
+    signals: bool,
+    parent: bool,
+    helper: bool,
+    workers: Vec<bool>,
+}

@@ -1,0 +1,82 @@
+//! One worker process, as the spawner sees it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use platform::Role;
+use platform::process::{Pid, Signal, signal, spawn};
+
+use crate::ipc::blocking::{Channel, ChannelError};
+use crate::ipc::message::spawner::{Duty, SpawnerSetup, SpawnerToWorker, WorkerToSpawner};
+use crate::process::{JOB_CHANNEL, PARENT_CHANNEL};
+
+/// The control channel to a worker.
+pub(super) type Control = Channel<SpawnerToWorker, WorkerToSpawner>;
+
+/// How workers are started.
+#[derive(Debug)]
+pub(super) struct Starter<'a> {
+    /// This program.
+    pub(super) program: &'a Path,
+    /// Options that every role is given.
+    pub(super) flags: &'a [OsString],
+    /// What every worker is told.
+    pub(super) setup: &'a SpawnerSetup,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) pid: Pid,
+    /// `None` once it closed the channel or was given up.
+    pub(super) control: Option<Control>,
+    /// For whom it works, in words.
+    pub(super) name: String,
+}
+
+impl Starter<'_> {
+    /// Starts a worker for `duty`; `jobs` is its channel to the dispatcher.
+    pub(super) fn start(&self, duty: Duty, jobs: Option<OwnedFd>) -> io::Result<Worker> {
+        let name = match &duty {
+            Duty::Deliver(order) => order.identity.account.clone(),
+            Duty::Users => "user look-ups".to_owned(),
+        };
+        let (ours, theirs) = platform::fd::socketpair()?;
+        let mut control = Control::new(ours)?;
+        let begin = SpawnerToWorker::Begin { setup: self.setup.clone(), duty };
+        control.notice(&begin, None).map_err(io::Error::other)?;
+
+        let mut arguments: Vec<OsString> =
+            vec!["smtpd".into(), "-x".into(), Role::Worker.name().into()];
+        arguments.extend(self.flags.iter().cloned());
+        let errors = io::stderr();
+        let mut descriptors = vec![(errors.as_fd(), 2), (theirs.as_fd(), PARENT_CHANNEL)];
+        if let Some(jobs) = &jobs {
+            descriptors.push((jobs.as_fd(), JOB_CHANNEL));
+        }
+        // A session of its own: what is typed at a terminal does not reach a delivery.
+        let pid = spawn(self.program, &arguments, &[], &descriptors, true)?;
+        Ok(Worker { pid, control: Some(control), name })
+    }
+}
+
+impl Worker {
+    /// Sends what waits, and reads what came if there is something to read.
+    pub(super) fn exchange(&mut self, readable: bool) -> Result<(), ChannelError> {
+        let Some(control) = &mut self.control else { return Ok(()) };
+        if readable {
+            control.fill()?;
+        }
+        control.flush()
+    }
+
+    /// Ends a worker that broke the rules or does not answer.
+    pub(super) fn give_up(&mut self, why: &dyn std::fmt::Display) {
+        tracing::warn!("warn: worker for {}: {why}", self.name);
+        self.control = None;
+        // It may have ended this moment, which is what is wanted.
+        let _ = signal(self.pid, Signal::Kill);
+    }
+}
