@@ -484,5 +484,4 @@ impl fmt::Display for Refusal {
 }
 
 #[cfg(test)]
-#[path = "expand_tests.rs"]
 mod tests;

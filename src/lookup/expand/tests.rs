@@ -251,3 +251,28 @@ fn an_expansion_cannot_grow_without_end() {
     let refusal = expand(&text, "m0x0@d").unwrap_err();
     assert_eq!(refusal.because(), "it comes to too many recipients");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_recipient_and_any_entry_come_to_an_end(
+        local in "[ -~]{0,12}",
+        domain in "[ -~]{0,12}",
+        value in "[ -~]{0,40}",
+    ) {
+        let mut config = good("table t { k = v }\naction a mbox alias <t>\n\
+                               match from any for any action a");
+        let table = config.table_named("t").unwrap();
+        let key = local.to_ascii_lowercase();
+        let entry = crate::config::TableEntry { key, value: Some(value) };
+        config.tables[table.0 as usize].source = crate::config::TableSource::Inline(vec![entry]);
+        let tables = Tables::new(&config);
+        let mut expansion = Expansion::new(Address::new(&local, &domain));
+        let mut answer = None;
+        let mut steps = 0;
+        while let Step::Ask(question) = expansion.advance(&config, &session(), answer.as_ref()) {
+            answer = Some(tables.answer(&question).unwrap_or(Answer::Account(None)));
+            steps += 1;
+            proptest::prop_assert!(steps < 1000);
+        }
+    }
+}
