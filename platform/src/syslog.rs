@@ -8,6 +8,11 @@ use std::io;
 
 use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
 
+unsafe extern "C" {
+    /// tzset(3).
+    fn tzset();
+}
+
 /// How urgent a line is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Priority {
@@ -50,6 +55,9 @@ impl SysLog {
     /// # Errors
     /// Never in practice.
     pub fn open(identity: &'static CStr) -> io::Result<Self> {
+        // SAFETY: reads the zone file now, which later is out of reach. Its only danger is another
+        // thread that changes the environment, which this program never does.
+        unsafe { tzset() };
         openlog(Some(identity), LogFlags::LOG_NDELAY | LogFlags::LOG_PID, Facility::LOG_MAIL)?;
         Ok(Self(()))
     }
