@@ -113,13 +113,14 @@ pub fn close_from(first: RawFd) {
 ///
 /// # Errors
 /// When limits cannot be read or set.
+#[allow(clippy::unnecessary_cast)] // FreeBSD's limits are signed
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = hard.min(Host.descriptor_ceiling());
-    if soft >= wanted {
-        return Ok(soft);
+    let wanted = (hard as u64).min(Host.descriptor_ceiling());
+    if soft as u64 >= wanted {
+        return Ok(soft as u64);
     }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
+    setrlimit(Resource::RLIMIT_NOFILE, wanted as libc::rlim_t, hard)?;
     Ok(wanted)
 }
 
