@@ -8,6 +8,7 @@
 //! All `unsafe` code of the server is in this crate.
 
 pub mod disk;
+pub mod fake;
 pub mod fd;
 pub mod mbox;
 pub mod os;
