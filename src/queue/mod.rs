@@ -10,6 +10,8 @@
 
 pub mod bounce;
 pub mod log;
+pub mod null;
+pub mod ram;
 pub mod record;
 pub mod store;
 
