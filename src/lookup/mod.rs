@@ -3,5 +3,4 @@
 pub mod address;
 pub mod aliases;
 pub mod expand;
-pub mod format;
 pub mod rules;
