@@ -10,6 +10,7 @@ mod action;
 mod diagnostics;
 mod explain;
 mod filter;
+pub mod format;
 mod globals;
 mod input;
 mod lexer;

@@ -9,8 +9,6 @@
 //!
 //! Source: smtpd.conf(5), FORMAT SPECIFIERS.
 
-use super::address::Address;
-
 /// The longest text between braces, in bytes.
 const MAX_SPECIFIER: usize = 127;
 /// The longest value and the longest result, in bytes.
@@ -20,15 +18,24 @@ const MAX_INDEX: i32 = 1024;
 /// What becomes a colon everywhere.
 const HARMFUL: &str = "!#$&'*?`{|}~";
 
+/// A mail address in its two parts; the null sender has neither.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Parts<'a> {
+    /// What is before the `@`.
+    pub local: &'a str,
+    /// What is after it.
+    pub domain: &'a str,
+}
+
 /// What specifiers stand for.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
     /// `sender`: the envelope sender.
-    pub sender: &'a Address,
+    pub sender: Parts<'a>,
     /// `rcpt`: the recipient as the client gave it.
-    pub recipient: &'a Address,
+    pub recipient: Parts<'a>,
     /// `dest`: the recipient after expansion.
-    pub destination: &'a Address,
+    pub destination: Parts<'a>,
     /// `user.username`: the name in the userbase.
     pub user: &'a str,
     /// `user.directory`: the home in the userbase.
@@ -125,21 +132,22 @@ fn value(specifier: &str, values: &Values<'_>) -> Result<String, BadFormat> {
 
 /// The value of a name, and whether it comes from the administrator.
 fn named(name: &str, values: &Values<'_>) -> Result<(String, bool), BadFormat> {
-    let sender = || if values.sender.is_null() { String::new() } else { values.sender.to_string() };
+    let whole = |address: Parts<'_>| format!("{}@{}", address.local, address.domain);
+    let null = values.sender == Parts::default();
     let text = match name {
-        "sender" => sender(),
-        "sender.user" => values.sender.local.clone(),
-        "sender.domain" => values.sender.domain.clone(),
-        "rcpt" => values.recipient.to_string(),
-        "rcpt.user" => values.recipient.local.clone(),
-        "rcpt.domain" => values.recipient.domain.clone(),
-        "dest" => values.destination.to_string(),
-        "dest.user" => values.destination.local.clone(),
-        "dest.domain" => values.destination.domain.clone(),
+        "sender" if null => String::new(),
+        "mbox.from" if null => "MAILER-DAEMON".to_owned(),
+        "sender" | "mbox.from" => whole(values.sender),
+        "sender.user" => values.sender.local.to_owned(),
+        "sender.domain" => values.sender.domain.to_owned(),
+        "rcpt" => whole(values.recipient),
+        "rcpt.user" => values.recipient.local.to_owned(),
+        "rcpt.domain" => values.recipient.domain.to_owned(),
+        "dest" => whole(values.destination),
+        "dest.user" => values.destination.local.to_owned(),
+        "dest.domain" => values.destination.domain.to_owned(),
         "user.username" => values.user.to_owned(),
         "user.directory" => return Ok((values.directory.to_owned(), true)),
-        "mbox.from" if values.sender.is_null() => "MAILER-DAEMON".to_owned(),
-        "mbox.from" => sender(),
         "mda" => return Ok((values.command.ok_or(BadFormat)?.to_owned(), true)),
         _ => return Err(BadFormat),
     };
@@ -212,24 +220,21 @@ impl Range {
 mod tests {
     use super::*;
 
-    fn with<T>(use_values: impl FnOnce(&Values<'_>) -> T) -> T {
-        let null = Address::default();
-        let recipient = Address::new("User+T?g", "Example.org");
-        let destination = Address::new("tech+abc", "dest.org");
-        use_values(&Values {
-            sender: &null,
-            recipient: &recipient,
-            destination: &destination,
+    fn values() -> Values<'static> {
+        Values {
+            sender: Parts::default(),
+            recipient: Parts { local: "User+T?g", domain: "Example.org" },
+            destination: Parts { local: "tech+abc", domain: "dest.org" },
             user: "alice",
             directory: "/home/al$ice",
             command: None,
             delimiter: '+',
-        })
+        }
     }
 
     fn check(cases: &[(u32, &str, Result<&str, BadFormat>)]) {
         for (number, text, expected) in cases {
-            let result = with(|values| expand(text, values));
+            let result = expand(text, &values());
             assert_eq!(result, expected.map(str::to_owned), "config case {number}: {text}");
         }
     }
@@ -292,17 +297,15 @@ mod tests {
             ("[0", Err(BadFormat)),
         ];
         for (range, expected) in cases {
-            let result = with(|values| expand(&format!("%{{rcpt.domain{range}}}"), values));
+            let result = expand(&format!("%{{rcpt.domain{range}}}"), &values());
             assert_eq!(result, expected.map(str::to_owned), "{range}");
         }
     }
 
     #[test]
     fn what_an_address_brings_is_made_harmless() {
-        let recipient = Address::new("!#$%&'*?`{|}~/\";<>()\\ x", "d");
-        let expanded = |text| {
-            with(|values| expand(text, &Values { recipient: &recipient, ..*values })).unwrap()
-        };
+        let recipient = Parts { local: "!#$%&'*?`{|}~/\";<>()\\ x", domain: "d" };
+        let expanded = |text| expand(text, &Values { recipient, ..values() }).unwrap();
         assert_eq!(expanded("%{rcpt.user}"), ":::::::::::::/\";<>()\\ x");
         assert_eq!(expanded("%{rcpt.user:raw}"), ":::%:::::::::/\";<>()\\ x");
         assert_eq!(for_environment("a%b$c`d"), "a%b:c:d");
@@ -310,17 +313,15 @@ mod tests {
 
     #[test]
     fn a_wrapper_gets_the_command_as_it_is() {
-        let result =
-            with(|values| expand("nice %{mda}", &Values { command: Some("a '$b'"), ..*values }));
+        let result = expand("nice %{mda}", &Values { command: Some("a '$b'"), ..values() });
         assert_eq!(result, Ok("nice a '$b'".to_owned()));
     }
 
     #[test]
     fn what_is_too_long_is_an_error_and_a_long_specifier_is_none() {
         let long = "x".repeat(1023);
-        let recipient = Address::new(&long, "d");
-        let expanded =
-            |text: &str| with(|values| expand(text, &Values { recipient: &recipient, ..*values }));
+        let recipient = Parts { local: &long, domain: "d" };
+        let expanded = |text: &str| expand(text, &Values { recipient, ..values() });
         assert_eq!(expanded("%{rcpt.user}"), Err(BadFormat));
         assert_eq!(expanded(&long), Err(BadFormat));
         assert_eq!(expanded("%{rcpt.user[0:9]}"), Ok("x".repeat(10)));
