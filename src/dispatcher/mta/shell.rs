@@ -93,6 +93,11 @@ pub struct RelayStatus {
     pub on_hold: bool,
 }
 
+/// The runtime's clock, which tests can move.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// A lock, whoever panicked while holding it: every change made under ours leaves a valid state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -279,7 +284,7 @@ impl Mta {
     /// Asks a relay what it wants, and does it, until it wants nothing.
     pub(super) fn advance(&self, post: &Arc<Post>) {
         loop {
-            let now = Instant::now();
+            let now = now();
             let mut relay = post.lock();
             let mut state = self.state();
             let enabled = state.network.enable_due(now);
@@ -392,7 +397,7 @@ impl Mta {
         if most == 0 {
             return;
         }
-        self.state().deferred.remember(domain, envelope.id, most, Instant::now());
+        self.state().deferred.remember(domain, envelope.id, most, now());
         self.shared.has_deferred.store(true, Ordering::Relaxed);
     }
 
@@ -403,7 +408,7 @@ impl Mta {
         }
         let envelopes = {
             let mut state = self.state();
-            let envelopes = state.deferred.accepted(domain, Instant::now());
+            let envelopes = state.deferred.accepted(domain, now());
             let any = !state.deferred.is_empty();
             self.shared.has_deferred.store(any, Ordering::Relaxed);
             envelopes
@@ -430,13 +435,13 @@ impl Mta {
     /// A session ended before it was ready: its route is left alone for a while.
     pub(super) fn disable(&self, route: RouteId) {
         let name = self.known_name(route.remote.ip());
-        let delay = self.state().network.disable(route, Instant::now());
+        let delay = self.state().network.disable(route, now());
         let named = route.named(name.as_deref());
         tracing::info!("smtp-out: Disabling route {named} for {}s", delay.as_secs());
         let mta = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let enabled = mta.state().network.enable_due(Instant::now());
+            let enabled = mta.state().network.enable_due(now());
             mta.log_enabled(&enabled);
         });
     }
@@ -453,7 +458,7 @@ impl Mta {
         let mut state = self.state();
         state.sessions_ended = state.sessions_ended.wrapping_add(1);
         if state.sessions_ended.is_multiple_of(FORGET_EVERY) {
-            state.network.forget(Instant::now());
+            state.network.forget(now());
         }
     }
 }
