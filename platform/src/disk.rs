@@ -55,7 +55,7 @@ pub fn lock_exclusive(fd: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// Memory of this process.
+/// Memory of this process; on systems other than Linux the most that it had so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Memory {
     /// Bytes, those shared with other processes divided among them; equal to `rss_bytes` where the

@@ -10,6 +10,7 @@
 pub mod dir;
 pub mod disk;
 pub mod durable;
+pub mod fake;
 pub mod fd;
 pub mod mbox;
 pub mod network;

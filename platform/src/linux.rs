@@ -1,7 +1,19 @@
 //! Linux.
 
+mod confine;
+mod landlock;
 mod notify;
 mod title;
+
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+mod calls;
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+mod refusal;
+#[cfg_attr(
+    not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")),
+    path = "linux/no_seccomp.rs"
+)]
+mod seccomp;
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -55,21 +67,19 @@ impl Os for Host {
     }
 
     fn probe(&self) -> Vec<(&'static str, Support)> {
-        Vec::new()
+        confine::probe()
     }
 
-    fn confine(&self, _role: Role, _extra: &Confinement) -> io::Result<Support> {
-        nix::sys::prctl::set_no_new_privs()?;
-        Ok(Support::partial("no new privileges"))
+    fn confine(&self, role: Role, extra: &Confinement) -> io::Result<Support> {
+        confine::confine_role(role, extra)
     }
 
-    fn confine_worker(&self, _dirs: &[PathBuf]) -> io::Result<Support> {
-        nix::sys::prctl::set_no_new_privs()?;
-        Ok(Support::partial("no new privileges"))
+    fn confine_worker(&self, dirs: &[PathBuf]) -> io::Result<Support> {
+        confine::confine_worker(dirs)
     }
 
     fn denied(&self) -> Denied {
-        Denied::default()
+        seccomp::denied()
     }
 
     fn make_undumpable(&self) -> io::Result<Support> {

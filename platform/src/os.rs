@@ -16,7 +16,8 @@ use crate::sandbox::{Confinement, Denied};
 use crate::support::Support;
 use crate::users::{CommandLine, DaemonAccount};
 
-/// One operating system: [`crate::Host`] is the one compiled for.
+/// One operating system: [`crate::Host`] is the one compiled for, [`crate::fake::Fake`]
+/// the tests'.
 ///
 /// The modules of this crate hold what all systems share and call this trait for the rest; a new
 /// system is a new file, checked by the compiler for completeness.

@@ -1,4 +1,7 @@
 //! Where things are on a system. Only defaults: options and `--state` override them.
+//!
+//! A packager sets another default in the environment of the build: `PILLARBOX_BUILD_CONFIG_DIR`,
+//! `…_ALIASES`, `…_SPOOL`, `…_RUN_DIR`, `…_LIBEXEC`, `…_MBOX_SPOOL`, `…_EMPTY_DIR`.
 
 use std::path::PathBuf;
 
@@ -43,19 +46,21 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// These places, or what the build said instead.
     pub(crate) fn paths(&self) -> Paths {
-        let config_dir = PathBuf::from(self.config_dir);
-        let run_dir = PathBuf::from(self.run_dir);
+        let chosen = |built: Option<&str>, own: &str| PathBuf::from(built.unwrap_or(own));
+        let config_dir = chosen(option_env!("PILLARBOX_BUILD_CONFIG_DIR"), self.config_dir);
+        let run_dir = chosen(option_env!("PILLARBOX_BUILD_RUN_DIR"), self.run_dir);
         Paths {
             config_file: config_dir.join("smtpd.conf"),
             mailname: config_dir.join("mailname"),
-            aliases: PathBuf::from(self.aliases),
-            spool: PathBuf::from(self.spool),
+            aliases: chosen(option_env!("PILLARBOX_BUILD_ALIASES"), self.aliases),
+            spool: chosen(option_env!("PILLARBOX_BUILD_SPOOL"), self.spool),
             control_socket: run_dir.join("smtpd.sock"),
             pid_file: run_dir.join("smtpd.pid"),
-            libexec: PathBuf::from(self.libexec),
-            mbox_spool: PathBuf::from(self.mbox_spool),
-            empty_dir: PathBuf::from(self.empty_dir),
+            libexec: chosen(option_env!("PILLARBOX_BUILD_LIBEXEC"), self.libexec),
+            mbox_spool: chosen(option_env!("PILLARBOX_BUILD_MBOX_SPOOL"), self.mbox_spool),
+            empty_dir: chosen(option_env!("PILLARBOX_BUILD_EMPTY_DIR"), self.empty_dir),
             config_dir,
             run_dir,
         }

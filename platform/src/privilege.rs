@@ -113,13 +113,14 @@ pub fn close_from(first: RawFd) {
 ///
 /// # Errors
 /// When limits cannot be read or set.
+#[allow(clippy::unnecessary_cast)] // FreeBSD's limits are signed
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = hard.min(Host.descriptor_ceiling());
-    if soft >= wanted {
-        return Ok(soft);
+    let wanted = (hard as u64).min(Host.descriptor_ceiling());
+    if soft as u64 >= wanted {
+        return Ok(soft as u64);
     }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
+    setrlimit(Resource::RLIMIT_NOFILE, wanted as libc::rlim_t, hard)?;
     Ok(wanted)
 }
 
@@ -202,4 +203,113 @@ fn current_groups() -> io::Result<Vec<u32>> {
     let count = unsafe { libc::getgroups(count, groups.as_mut_ptr()) };
     groups.truncate(usize::try_from(count).map_err(|_| io::Error::last_os_error())?);
     Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{ExitStatus, run_in_child, wait_for};
+
+    /// Whether `test` held in a child, which alone changes.
+    fn holds_in_child(test: impl FnOnce() -> io::Result<bool>) -> bool {
+        let child = run_in_child(|| i32::from(!test().unwrap_or(false))).unwrap();
+        wait_for(child).unwrap() == ExitStatus::Exited(0)
+    }
+
+    fn skipped_without_root(test: &str) -> bool {
+        if !is_root() {
+            eprintln!("skipped: {test} needs root's rights");
+        }
+        !is_root()
+    }
+
+    const SOMEBODY: u32 = 64_243;
+
+    #[test]
+    fn a_dropped_process_is_somebody_else_for_good() {
+        if skipped_without_root("changing identity") {
+            return;
+        }
+        assert!(holds_in_child(|| {
+            let groups = vec![SOMEBODY + 1];
+            drop_to(&Identity { uid: SOMEBODY, gid: SOMEBODY, groups })?;
+            let now = current_identity()?;
+            let mut groups = now.groups;
+            groups.sort_unstable();
+            let kept = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let saved = kept.lines().find(|line| line.starts_with("Uid:"));
+            let same = format!("Uid:\t{SOMEBODY}\t{SOMEBODY}\t{SOMEBODY}\t{SOMEBODY}");
+            Ok(now.uid == SOMEBODY
+                && now.gid == SOMEBODY
+                && groups == [SOMEBODY, SOMEBODY + 1]
+                && saved.is_none_or(|saved| saved == same)
+                && drop_to(&Identity { uid: 0, gid: 0, groups: Vec::new() }).is_err())
+        }));
+    }
+
+    #[test]
+    fn a_saved_id_that_is_still_root_is_found_out() {
+        if skipped_without_root("changing identity") {
+            return;
+        }
+        assert!(holds_in_child(|| {
+            nix::unistd::setegid(Gid::from_raw(SOMEBODY))?;
+            nix::unistd::seteuid(Uid::from_raw(SOMEBODY))?;
+            let identity = Identity { uid: SOMEBODY, gid: SOMEBODY, groups: Vec::new() };
+            Ok(verify_dropped(&identity).is_err())
+        }));
+    }
+
+    #[test]
+    fn an_ordinary_user_may_become_what_it_is_and_nothing_else() {
+        assert!(holds_in_child(|| {
+            let own = Identity { uid: SOMEBODY, gid: SOMEBODY, groups: Vec::new() };
+            if is_root() {
+                drop_to(&own)?;
+            }
+            let own = current_identity()?;
+            let other = Identity { uid: own.uid + 1, ..own.clone() };
+            Ok(drop_to(&own).is_ok() && drop_to(&other).is_err())
+        }));
+    }
+
+    #[test]
+    fn a_changed_root_directory_is_also_the_working_directory() {
+        if skipped_without_root("changing the root directory") {
+            return;
+        }
+        let directory = std::env::temp_dir().join(format!("platform-root-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        assert!(holds_in_child(|| {
+            chroot_to(&directory)?;
+            Ok(std::env::current_dir()?.as_os_str() == "/" && std::fs::read_dir(".")?.count() == 0)
+        }));
+        assert!(holds_in_child(|| Ok(chroot_to(Path::new("/dev/null")).is_err())));
+        std::fs::remove_dir(&directory).unwrap();
+    }
+
+    #[test]
+    fn descriptors_are_closed_and_their_limit_raised() {
+        assert!(holds_in_child(|| {
+            // Not dropped: that would close them again.
+            let pipe = std::mem::ManuallyDrop::new(crate::fd::pipe()?);
+            crate::process::close_all_except(&[2, 0]);
+            Ok(fstat(&pipe.0).is_err() && fstat(&pipe.1).is_err() && fstat(io::stdin()).is_ok())
+        }));
+        assert!(holds_in_child(|| {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, 16, hard)?;
+            let raised = raise_descriptor_limit()?;
+            Ok(raised > 16 && getrlimit(Resource::RLIMIT_NOFILE)?.0 == raised)
+        }));
+    }
+
+    #[test]
+    fn a_role_leaves_no_core_and_is_not_dumpable() {
+        assert!(holds_in_child(|| {
+            set_limits_for(Role::Keys)?;
+            let undumpable = make_undumpable()?;
+            Ok(!undumpable.is_none() && getrlimit(Resource::RLIMIT_CORE)? == (0, 0))
+        }));
+    }
 }

@@ -3,10 +3,13 @@
 //! Source: syslog(3). The connection is made at once, so that it outlives a change of the root
 //! directory.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 
-use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
+unsafe extern "C" {
+    /// tzset(3).
+    fn tzset();
+}
 
 /// How urgent a line is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -26,14 +29,14 @@ pub enum Priority {
 }
 
 impl Priority {
-    const fn severity(self) -> Severity {
+    const fn severity(self) -> libc::c_int {
         match self {
-            Self::Critical => Severity::LOG_CRIT,
-            Self::Error => Severity::LOG_ERR,
-            Self::Warning => Severity::LOG_WARNING,
-            Self::Notice => Severity::LOG_NOTICE,
-            Self::Info => Severity::LOG_INFO,
-            Self::Debug => Severity::LOG_DEBUG,
+            Self::Critical => libc::LOG_CRIT,
+            Self::Error => libc::LOG_ERR,
+            Self::Warning => libc::LOG_WARNING,
+            Self::Notice => libc::LOG_NOTICE,
+            Self::Info => libc::LOG_INFO,
+            Self::Debug => libc::LOG_DEBUG,
         }
     }
 }
@@ -50,7 +53,13 @@ impl SysLog {
     /// # Errors
     /// Never in practice.
     pub fn open(identity: &'static CStr) -> io::Result<Self> {
-        openlog(Some(identity), LogFlags::LOG_NDELAY | LogFlags::LOG_PID, Facility::LOG_MAIL)?;
+        // SAFETY: reads the zone file now, which later is out of reach. Its only danger is another
+        // thread that changes the environment, which this program never does.
+        unsafe { tzset() };
+        // SAFETY: the C library keeps the pointer: `identity` lives as long as the process.
+        unsafe {
+            libc::openlog(identity.as_ptr(), libc::LOG_NDELAY | libc::LOG_PID, libc::LOG_MAIL);
+        }
         Ok(Self(()))
     }
 
@@ -59,7 +68,9 @@ impl SysLog {
     /// # Errors
     /// `InvalidInput` when `message` holds a NUL byte.
     pub fn write(&self, priority: Priority, message: &str) -> io::Result<()> {
-        syslog(priority.severity(), message)?;
+        let message = CString::new(message)?;
+        // SAFETY: the format takes one string, NUL-terminated.
+        unsafe { libc::syslog(priority.severity(), c"%s".as_ptr(), message.as_ptr()) };
         Ok(())
     }
 }

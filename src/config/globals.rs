@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::defaults::LEAST_MAX_RECIPIENTS;
 use super::lexer::TokenKind;
+use super::limits::{Family, LEAST_MAX_RECIPIENTS, Limit, MtaLimits, TaskLimits};
 use super::parser::{Parsed, Parser, Quote};
-use super::tree::{Family, Limit, MtaLimits, Span, TaskLimits, Wrapper};
+use super::tree::{Span, Wrapper};
 use super::value::{delay, size};
 
 /// How many delays of `bounce warn-interval` count.

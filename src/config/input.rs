@@ -27,6 +27,8 @@ pub(super) struct Input {
 struct Source {
     name: String,
     text: Vec<u8>,
+    /// Where each line begins.
+    lines: Vec<usize>,
 }
 
 /// How far a file has been read.
@@ -46,7 +48,9 @@ impl Input {
     /// files than can be counted.
     pub fn enter(&mut self, name: &str, text: Vec<u8>) -> bool {
         let Ok(source) = u16::try_from(self.sources.len()) else { return false };
-        self.sources.push(Source { name: name.to_owned(), text });
+        let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect();
+        self.sources.push(Source { name: name.to_owned(), text, lines });
         self.open.push(Reading {
             source,
             offset: 0,
@@ -107,8 +111,9 @@ impl Input {
         let Some(source) = self.sources.get(usize::from(at.file)) else {
             return Default::default();
         };
-        let index = (at.line as usize).saturating_sub(1);
-        let line = source.text.split(|&byte| byte == b'\n').nth(index).unwrap_or_default();
+        let start = (at.line as usize).checked_sub(1).and_then(|index| source.lines.get(index));
+        let rest = start.and_then(|&start| source.text.get(start..)).unwrap_or_default();
+        let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
         (source.name.clone(), String::from_utf8_lossy(line).into_owned())
     }
 

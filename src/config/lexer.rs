@@ -9,117 +9,13 @@
 use std::collections::HashMap;
 
 use super::input::{Character, Input};
+use super::reserved::reserved;
 use super::tree::Span;
 
 /// The longest word.
 const MAX_WORD: usize = 8095;
 /// The longest quoted string and the longest name of a macro.
 const MAX_QUOTED: usize = 8094;
-
-/// Words that must be quoted to be used as a name or a value, in byte order.
-const RESERVED: &[&str] = &[
-    "action",
-    "admd",
-    "alias",
-    "any",
-    "auth",
-    "auth-optional",
-    "backup",
-    "bounce",
-    "bypass",
-    "ca",
-    "cert",
-    "chain",
-    "chroot",
-    "ciphers",
-    "commit",
-    "compression",
-    "connect",
-    "data",
-    "data-line",
-    "dhe",
-    "disconnect",
-    "domain",
-    "ehlo",
-    "encryption",
-    "expand-only",
-    "fcrdns",
-    "filter",
-    "for",
-    "forward-only",
-    "from",
-    "group",
-    "helo",
-    "helo-src",
-    "host",
-    "hostname",
-    "hostnames",
-    "include",
-    "inet4",
-    "inet6",
-    "junk",
-    "key",
-    "limit",
-    "listen",
-    "lmtp",
-    "local",
-    "mail-from",
-    "maildir",
-    "mask-src",
-    "masquerade",
-    "match",
-    "max-deferred",
-    "max-message-size",
-    "mbox",
-    "mda",
-    "mta",
-    "mx",
-    "no-dsn",
-    "no-verify",
-    "noop",
-    "on",
-    "phase",
-    "pki",
-    "port",
-    "proc",
-    "proc-exec",
-    "protocols",
-    "proxy-v2",
-    "queue",
-    "quit",
-    "rcpt-to",
-    "rdns",
-    "received-auth",
-    "recipient",
-    "regex",
-    "reject",
-    "relay",
-    "report",
-    "rewrite",
-    "rset",
-    "scheduler",
-    "senders",
-    "smtp",
-    "smtp-in",
-    "smtp-out",
-    "smtps",
-    "socket",
-    "src",
-    "srs",
-    "sub-addr-delim",
-    "table",
-    "tag",
-    "tagged",
-    "tls",
-    "tls-require",
-    "ttl",
-    "user",
-    "userbase",
-    "verify",
-    "virtual",
-    "warn-interval",
-    "wrapper",
-];
 
 /// One token and where it stands.
 #[derive(Clone, Debug)]
@@ -370,8 +266,7 @@ impl Lexer {
             text.push(character.byte);
         }
         let text: String = text.into_iter().map(char::from).collect();
-        let known = RESERVED.binary_search(&text.as_str()).ok();
-        match known.and_then(|index| RESERVED.get(index)) {
+        match reserved(&text) {
             Some(word) => TokenKind::Reserved(word),
             None => TokenKind::Text(text),
         }
@@ -406,6 +301,14 @@ fn unterminated() -> TokenKind {
 
 fn wide(at: Span, length: u32) -> Span {
     Span { length: length.max(1), ..at }
+}
+
+/// Whether `text` is read as it stands, without quotes.
+pub(super) fn is_plain_word(text: &str) -> bool {
+    let begins_with_letter = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    begins_with_letter
+        && text.bytes().all(|byte| continues_word(byte) && byte != b'\\')
+        && reserved(text).is_none()
 }
 
 fn begins_word(byte: u8) -> bool {
@@ -443,11 +346,6 @@ mod tests {
 
     fn text(text: &str) -> TokenKind {
         TokenKind::Text(text.to_owned())
-    }
-
-    #[test]
-    fn reserved_words_are_sorted_for_the_search() {
-        assert!(RESERVED.is_sorted());
     }
 
     #[test]

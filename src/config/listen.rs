@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::defaults::SMTP_PORT;
 use super::diagnostics::reason;
 use super::lexer::TokenKind;
+use super::limits::{Family, SMTP_PORT};
 use super::parser::{Parsed, Parser, Quote};
 use super::table::Usage;
-use super::tree::{Endpoint, Family, Listener, LocalAddress, Span, TableId};
+use super::tree::{Endpoint, Listener, LocalAddress, Span, TableId};
 
 /// The longest tag, in bytes.
 const MAX_TAG: usize = 32;

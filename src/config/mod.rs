@@ -7,21 +7,24 @@
 //! Source: smtpd.conf(5).
 
 mod action;
-mod defaults;
 mod diagnostics;
+mod explain;
 mod filter;
 mod globals;
 mod input;
 mod lexer;
+mod limits;
 mod listen;
 mod parser;
 mod pki;
+mod reserved;
 mod rule;
 mod table;
 mod tree;
 mod value;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use limits::*;
 pub use tree::*;
 
 use std::io;
@@ -110,4 +113,4 @@ pub fn parse_define(argument: &str) -> Option<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

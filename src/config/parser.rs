@@ -266,6 +266,12 @@ impl Parser<'_> {
         Abandoned
     }
 
+    /// Notes something that the configuration works in spite of.
+    pub fn warning(&mut self, span: Span, message: &str) {
+        let place = self.place(span);
+        self.diagnostics.push(Diagnostic::warning(place, message));
+    }
+
     /// Notes an error with a hint; the statement is to be given up.
     pub fn error_with_hint(&mut self, span: Span, message: String, hint: &str) -> Abandoned {
         let place = self.place(span);

@@ -2,8 +2,11 @@
 
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
-use super::table::Usage;
-use super::tree::{Criterion, Decision, Destination, Login, Rule, Source, Span, TableMatch};
+use super::table::{Argument, Usage};
+use super::tree::{
+    Criterion, Decision, Destination, Login, Rule, Source, Span, TableMatch, TableSource,
+};
+use crate::table::Table;
 
 /// A rule while it is read.
 #[derive(Default)]
@@ -164,7 +167,21 @@ impl Parser<'_> {
         };
         let usage = if regex { Usage::Keys } else { usage };
         let table = self.usable(argument, usage, purpose)?;
+        if regex {
+            self.warn_about_expressions(argument);
+        }
         Ok(Some(TableMatch { table, regex }))
+    }
+
+    /// Says which expressions written here are none. Those of files are known when they are loaded.
+    fn warn_about_expressions(&mut self, argument: Argument) {
+        let Some(declared) = self.config.table(argument.table) else { return };
+        let TableSource::Inline(entries) = &declared.source else { return };
+        let table = Table::new(declared.kind, entries.clone());
+        for pattern in table.invalid_expressions() {
+            let message = format!("invalid regular expression \"{pattern}\" never matches");
+            self.warning(argument.span, &message);
+        }
     }
 
     fn fill<T>(

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Bounce, MdaLimits, Mta, Queue, SchedulerLimits, Smtp};
+
 /// A whole configuration.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Config {
@@ -376,135 +378,6 @@ pub struct Wrapper {
     pub command: String,
 }
 
-/// A number that something may not exceed. A negative number in the file means no limit.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Limit(Option<u32>);
-
-/// `smtp`: what sessions may do.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Smtp {
-    /// `max-message-size`, in bytes.
-    pub max_message_size: u64,
-    /// `sub-addr-delim`: separates user and tag of a local part. Printable ASCII, not `@`.
-    pub sub_address_delimiter: char,
-    /// `limit max-rcpt`: recipients a transaction, at least 100.
-    pub max_recipients: Limit,
-    /// `limit max-mails`: transactions a session.
-    pub max_mails: Limit,
-}
-
-/// `queue`: what the spool keeps.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Queue {
-    /// `ttl`: how long an undeliverable envelope stays.
-    pub ttl: Duration,
-}
-
-/// `bounce`: notices to senders.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Bounce {
-    /// `warn-interval`: ages at which a delay is announced, in the order of the file, one to four.
-    pub warn_intervals: Vec<Duration>,
-}
-
-/// `mta`: outgoing connections.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Mta {
-    /// `max-deferred`: envelopes remembered for a host that is not reachable.
-    pub max_deferred: Limit,
-    /// `limit` without a domain.
-    pub limits: MtaLimits,
-    /// `limit for domain`: by destination domain or smart host, compared byte for byte.
-    pub domains: Vec<(String, MtaLimits)>,
-}
-
-/// The address family of outgoing connections.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Family {
-    /// IPv4 alone.
-    Inet4,
-    /// IPv6 alone.
-    Inet6,
-}
-
-/// `mta limit`: how hard other servers may be pressed.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct MtaLimits {
-    /// `inet4`, `inet6`: the only family to use.
-    pub family: Option<Family>,
-    /// Connections to one address.
-    pub max_connections_per_host: Limit,
-    /// Connections from one source to one address.
-    pub max_connections_per_route: Limit,
-    /// Connections from one source.
-    pub max_connections_per_source: Limit,
-    /// Connections from one source for one relay.
-    pub max_connections_per_connector: Limit,
-    /// Connections for one relay.
-    pub max_connections_per_relay: Limit,
-    /// Connections for one domain.
-    pub max_connections_per_domain: Limit,
-    /// Time between two connections to one address.
-    pub connection_delay_host: Duration,
-    /// Time between two connections from one source to one address.
-    pub connection_delay_route: Duration,
-    /// Time between two connections from one source.
-    pub connection_delay_source: Duration,
-    /// Time between two connections from one source for one relay.
-    pub connection_delay_connector: Duration,
-    /// Time between two connections for one relay.
-    pub connection_delay_relay: Duration,
-    /// Time between two connections for one domain.
-    pub connection_delay_domain: Duration,
-    /// Time after a disconnect before the route is used again.
-    pub reconnection_delay_route: Duration,
-    /// Messages a session.
-    pub session_mail_max: Limit,
-    /// Pause between two transactions of a session.
-    pub session_transaction_delay: Duration,
-    /// How long the last idle session of a relay stays open.
-    pub session_keepalive: Duration,
-    /// Refused recipients in a row before a session ends; 0 in the file means no limit.
-    pub max_failures_per_session: Limit,
-    /// How many tasks may wait.
-    pub tasks: TaskLimits,
-}
-
-/// How many tasks may wait for one relay or one user.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct TaskLimits {
-    /// `task-hiwat`: from here on envelopes are held back.
-    pub high: Limit,
-    /// `task-lowat`: from here on they are asked for again.
-    pub low: Limit,
-    /// `task-release`: how many at a time.
-    pub release: Limit,
-}
-
-/// `mda limit`: local deliveries.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct MdaLimits {
-    /// Deliveries at a time.
-    pub max_session: Limit,
-    /// Deliveries at a time for one user.
-    pub max_session_per_user: Limit,
-    /// How many tasks may wait.
-    pub tasks: TaskLimits,
-}
-
-/// `scheduler limit`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct SchedulerLimits {
-    /// `max-inflight`: envelopes handed out and not yet answered.
-    pub max_inflight: Limit,
-    /// `max-schedule`: envelopes a round.
-    pub max_schedule: Limit,
-    /// `max-evp-batch-size`: envelopes of one answer.
-    pub max_envelope_batch: Limit,
-    /// `max-msg-batch-size`: messages of one answer.
-    pub max_message_batch: Limit,
-}
-
 impl Config {
     /// The table with this index; `None` for an index of another configuration.
     #[must_use]
@@ -558,36 +431,6 @@ impl TableId {
     pub const ANYDESTINATION: Self = Self(3);
     /// `<getpwnam>`: the accounts of the system.
     pub const GETPWNAM: Self = Self(4);
-}
-
-impl Limit {
-    /// No limit.
-    pub const NONE: Self = Self(None);
-
-    /// At most `number`.
-    #[must_use]
-    pub const fn new(number: u32) -> Self {
-        Self(Some(number))
-    }
-
-    /// The number, `None` without a limit.
-    #[must_use]
-    pub const fn get(self) -> Option<u32> {
-        self.0
-    }
-
-    /// Whether `count` is all that is allowed, so that one more would be too many.
-    #[must_use]
-    pub fn is_reached(self, count: usize) -> bool {
-        self.0.is_some_and(|number| count >= number as usize)
-    }
-}
-
-impl From<i64> for Limit {
-    /// The limit as a file writes it: negative for none; more than fits is none too.
-    fn from(number: i64) -> Self {
-        Self(u32::try_from(number).ok())
-    }
 }
 
 impl LocalAddress {

@@ -46,6 +46,20 @@ pub struct Responder<O, I> {
     answered: bool,
 }
 
+/// A question that was asked.
+#[derive(Debug)]
+pub struct Asked<I>(oneshot::Receiver<Result<Reply<I>, LinkError>>);
+
+impl<I> Asked<I> {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn reply(self) -> Result<Reply<I>, LinkError> {
+        self.0.await.unwrap_or(Err(LinkError::Closed))
+    }
+}
+
 /// The reply to a request: the message, and a descriptor if one was passed.
 pub type Reply<I> = (I, Option<OwnedFd>);
 
@@ -148,6 +162,18 @@ where
         message: &O,
         descriptor: Option<OwnedFd>,
     ) -> Result<Reply<I>, LinkError> {
+        self.ask(message, descriptor).await?.reply().await
+    }
+
+    /// Asks, waiting for a credit alone: the question has its place among all others then.
+    ///
+    /// # Errors
+    /// It cannot be asked any more.
+    pub async fn ask(
+        &self,
+        message: &O,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Asked<I>, LinkError> {
         let credit = self.shared.credits.acquire().await.map_err(|_| LinkError::Closed)?;
         let receiver = {
             let mut state = self.shared.state();
@@ -162,7 +188,7 @@ where
         };
         credit.forget();
         self.shared.wake.notify_one();
-        receiver.await.unwrap_or(Err(LinkError::Closed))
+        Ok(Asked(receiver))
     }
 
     /// Says something, waiting for a credit.

@@ -150,3 +150,113 @@ impl Pipeline {
         self.line = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pipeline(lenient: bool) -> Pipeline {
+        let domain = Arc::from("mx.example.org");
+        Pipeline::new(Options { domain, additions: None, lenient, max_size: 10_000 })
+    }
+
+    /// Feeds `input` in slices of `size` bytes; returns what is stored, and where the end is.
+    fn receive(lenient: bool, input: &[u8], size: usize) -> (Vec<u8>, Option<usize>) {
+        let mut pipeline = pipeline(lenient);
+        let mut output = Vec::new();
+        let mut start = 0;
+        for slice in input.chunks(size) {
+            let progress = pipeline.feed(slice, &mut output);
+            match progress.reached {
+                Reached::Input => assert_eq!(progress.consumed, slice.len()),
+                Reached::End { .. } => return (output, Some(start + progress.consumed)),
+                Reached::LineTooLong => panic!("no line is that long"),
+            }
+            start += slice.len();
+        }
+        (output, None)
+    }
+
+    /// The same by the letter of the rules, with the whole message at hand. There are no headers.
+    fn by_the_rules(lenient: bool, input: &[u8]) -> (Vec<u8>, Option<usize>) {
+        let mut output = Vec::new();
+        let mut behind_crlf = true;
+        let mut position = 0;
+        for raw in input.split_inclusive(|&byte| byte == b'\n') {
+            position += raw.len();
+            let Some(line) = raw.strip_suffix(b"\n") else { break };
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            let crlf = text.len() < line.len();
+            if text == b"." && (lenient || (behind_crlf && crlf)) {
+                return (output, Some(position));
+            }
+            let text = text.strip_prefix(b".").unwrap_or(text);
+            output.extend(text.iter().map(|&byte| if byte == b'\r' { b' ' } else { byte }));
+            output.push(b'\n');
+            behind_crlf = crlf;
+        }
+        (output, None)
+    }
+
+    proptest! {
+        #[test]
+        fn content_is_read_by_the_rules_in_slices_of_any_size(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec!["\r\n", "\n", "\r", ".", "\r\n.\r\n", "\0", "x", "To: a"]),
+                0..40,
+            ),
+            size in 1_usize..20,
+            lenient: bool,
+        ) {
+            let input = ("\r\n".to_owned() + &pieces.concat()).into_bytes();
+            let (expected, end) = by_the_rules(lenient, &input);
+            let (stored, reached) = receive(lenient, &input, size);
+            prop_assert_eq!(reached, end);
+            if end.is_some() {
+                prop_assert_eq!(stored, expected);
+            } else {
+                // A line without end may be stored as far as it is known.
+                prop_assert!(stored.starts_with(&expected));
+            }
+        }
+
+        #[test]
+        fn headers_are_the_same_in_slices_of_any_size(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "To: a, b\r\n", "Cc: \"x", "\r\n", " c,\r\n", "Bcc: q\r\n", "X: y\r\n", "\r", "x",
+                ]),
+                0..20,
+            ),
+            size in 1_usize..20,
+        ) {
+            let input = (pieces.concat() + "\r\n.\r\n").into_bytes();
+            let whole = receive(false, &input, input.len());
+            prop_assert_eq!(receive(false, &input, size), whole);
+        }
+    }
+
+    #[test]
+    fn the_first_fault_counts_and_nothing_is_kept_behind_it() {
+        let long = "x".repeat(20_000);
+        let cases = [
+            (format!("\r\n{long}\r\n"), Some(Fault::TooBig)),
+            (format!("X: {long}\r\n"), Some(Fault::TooBig)),
+            (format!("no header\r\n{long}\r\n"), Some(Fault::Malformed)),
+            ("Received: x\r\n".repeat(100) + "no header\r\n", Some(Fault::Loop)),
+            ("Received: x\r\n".repeat(99), None),
+        ];
+        for (input, fault) in cases {
+            let mut pipeline = pipeline(false);
+            let mut output = Vec::new();
+            pipeline.feed(input.as_bytes(), &mut output);
+            assert_eq!(pipeline.fault(), fault);
+            output.clear();
+            let progress = pipeline.feed(b"\r\nmore\r\n.\r\nQUIT", &mut output);
+            assert_eq!(progress.reached, Reached::End { standard: true });
+            assert_eq!((progress.consumed, output.is_empty()), (11, fault.is_some()));
+        }
+    }
+}

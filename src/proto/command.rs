@@ -100,7 +100,8 @@ mod tests {
     // Proves: the verb rules of smtp cases 7, 13, 23, 25, 66 and 154.
     #[test]
     fn a_line_is_taken_apart_at_its_separator() {
-        let cases: [(&[u8], Option<(Verb, Option<&str>)>); 22] = [
+        type Parts = Option<(Verb, Option<&'static str>)>;
+        let cases: [(&[u8], Parts); 22] = [
             (b"NOOP", Some((Verb::Noop, None))),
             (b"noop xyz", Some((Verb::Noop, Some("xyz")))),
             (b"QUIT ", Some((Verb::Quit, Some("")))),

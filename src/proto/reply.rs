@@ -94,9 +94,14 @@ pub const RECIPIENT_TEMPORARY: &str = "451 Temporary failure";
 /// Lines may hold text that a client or an alias gave: what is not printable ASCII or a tab is
 /// written as `?`, and what exceeds [`MAX_LINE`] is cut, so that no reply can break its frame.
 pub fn write_line(output: &mut Vec<u8>, line: &str) {
+    let printable = |c: char| matches!(c, '\t' | ' '..='~');
     output.reserve(line.len() + 2);
-    let printable = |c: char| if matches!(c, '\t' | ' '..='~') { c as u8 } else { b'?' };
-    output.extend(line.chars().take(MAX_LINE).map(printable));
+    if line.len() <= MAX_LINE && line.chars().all(printable) {
+        output.extend_from_slice(line.as_bytes());
+    } else {
+        let byte = |c: char| if printable(c) { c as u8 } else { b'?' };
+        output.extend(line.chars().take(MAX_LINE).map(byte));
+    }
     output.extend_from_slice(b"\r\n");
 }
 

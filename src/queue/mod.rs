@@ -9,6 +9,9 @@
 //! The loop never touches the disk and never waits: the store answers by completions.
 
 pub mod bounce;
+pub mod log;
+pub mod null;
+pub mod ram;
 pub mod record;
 pub mod store;
 

@@ -122,8 +122,8 @@ impl Queue {
                     self.load(id, Self::remove);
                 }
             }
-            SchedulerToQueue::Warn { id, delay, last_bounce } => {
-                self.load(id, move |queue, envelope| queue.warn(envelope, delay, last_bounce));
+            SchedulerToQueue::Warn { id, delay } => {
+                self.load(id, move |queue, envelope| queue.warn(envelope, delay));
             }
         }
     }

@@ -144,9 +144,10 @@ impl Queue {
     }
 
     /// Sends a delay report, and notes in the envelope that it was sent.
-    pub(super) fn warn(&mut self, mut envelope: Envelope, delay: u64, last_bounce: i64) {
+    pub(super) fn warn(&mut self, mut envelope: Envelope, delay: u64) {
         let id = envelope.id;
-        envelope.progress.last_bounce = last_bounce;
+        let interval = i64::try_from(delay).unwrap_or(i64::MAX);
+        envelope.progress.last_bounce = envelope.progress.created.saturating_add(interval);
         let ttl = self.ttl_of(&envelope);
         let Ok(payload) = record::encode(&envelope) else { return };
         let updated = NewEnvelope { id, payload };

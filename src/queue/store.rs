@@ -180,6 +180,49 @@ pub struct Commit {
     pub deadline: Instant,
 }
 
+impl Commit {
+    /// Checks the limits of this module.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for sizes, [`StoreError::NotFound`] for no envelope or one of
+    /// another message, [`StoreError::Duplicate`] for two envelopes with one id.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let body = match &self.body {
+            Body::Inline(bytes) if bytes.len() > MAX_INLINE => return Err(StoreError::TooLarge),
+            Body::Inline(bytes) => bytes.len(),
+            Body::Large { ticket, .. } if ticket.message != self.message => {
+                return Err(StoreError::NotFound);
+            }
+            Body::Large { .. } => 0,
+        };
+        check_envelopes(self.message, &self.envelopes)?;
+        let all: usize = self.envelopes.iter().map(|new| new.payload.len() + 64).sum();
+        if body + all > MAX_COMMIT {
+            return Err(StoreError::TooLarge);
+        }
+        if self.envelopes.is_empty() { Err(StoreError::NotFound) } else { Ok(()) }
+    }
+}
+
+/// Checks that envelopes are of one message, differ, and are not too large.
+pub(crate) fn check_envelopes(
+    message: MessageId,
+    envelopes: &[NewEnvelope],
+) -> Result<(), StoreError> {
+    if envelopes.iter().any(|new| new.payload.len() > MAX_PAYLOAD) {
+        return Err(StoreError::TooLarge);
+    }
+    if envelopes.iter().any(|new| new.id.message() != message) {
+        return Err(StoreError::NotFound);
+    }
+    let mut ids: Vec<_> = envelopes.iter().map(|new| new.id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair.first() == pair.last()) {
+        return Err(StoreError::Duplicate);
+    }
+    Ok(())
+}
+
 /// A large body that may be written now.
 #[derive(Debug)]
 pub struct LargeWriter {
@@ -248,6 +291,9 @@ pub enum Event {
         /// Live messages.
         messages: u64,
     },
+    /// The spool cannot be used at all: nothing was touched, every request is answered
+    /// [`StoreError::Closed`], the process should say why and leave.
+    Unusable(String),
     /// A batch that was being written when the process or the system ended; said at info.
     Torn {
         /// The segment.

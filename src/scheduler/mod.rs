@@ -15,7 +15,10 @@ mod entry;
 mod hold;
 mod list;
 mod operations;
+mod role;
 pub mod run_queue;
 #[cfg(test)]
 mod simulation;
 pub mod work;
+
+pub use role::run;

@@ -1,15 +1,30 @@
 //! Outgoing mail: grouping envelopes into relays, connections, sessions.
 //!
 //! [`Mta::submit`] takes envelopes with their message and answers each through a [`Sink`], once.
-//! What is decided is decided without I/O: [`url`], [`action`], [`limits`] and [`body`]
-//! read and write texts.
+//! What is decided is decided without I/O: [`url`], [`action`], [`limits`], [`body`] and
+//! [`reply`] read and write texts, [`session`] holds one dialogue, [`relay`] and [`network`] say
+//! when and where to connect. Around them, `shell` owns relays and timers, `connection` one
+//! connection, `prepare` the look-ups. A session is one task of the runtime and takes message
+//! after message from its relay; no message has a task of its own.
 //!
 //! Sources: the queue page of the specification, section 3; RFC 5321, 2033, 2920, 3461.
 
 pub mod action;
 pub mod body;
+mod connection;
+mod deferred;
 pub mod directory;
+#[cfg(test)]
+mod fixture;
 pub mod limits;
+mod log;
+pub mod network;
+mod prepare;
+pub mod relay;
+pub mod reply;
+pub mod session;
+mod shell;
+pub mod task;
 pub mod url;
 
 use std::collections::HashMap;
@@ -19,6 +34,8 @@ pub use action::{RelayAction, SenderRewrite, Target};
 pub use body::Body;
 pub use directory::{Answer, Directory, Event, NoEntry, Release, Sink};
 pub use limits::{Family, LimitTable, Limits};
+pub use network::{RouteId, RouteStatus};
+pub use shell::{Mta, RelayStatus};
 
 use crate::model::Envelope;
 

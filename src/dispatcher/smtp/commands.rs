@@ -7,8 +7,9 @@
 use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
-use super::session::{Greeting, Mail, Outcome, Session, State};
+use super::session::Session;
 use super::settings::UNKNOWN_HOSTNAME;
+use super::state::{Greeting, Mail, Outcome, State};
 use crate::message::{Additions, Options, Pipeline};
 use crate::model::envelope::Origin;
 use crate::proto::command::{self, Command, Verb};

@@ -4,12 +4,18 @@
 //! connection, asks the lookup and queue roles, and keeps the time.
 
 mod action;
+mod answers;
+#[cfg(test)]
+mod cases;
 mod commands;
+pub mod connection;
 mod event;
 mod input;
+pub mod listener;
 pub mod rehearsal;
 mod session;
 mod settings;
+mod state;
 mod transaction;
 
 pub use action::{

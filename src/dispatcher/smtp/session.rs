@@ -5,7 +5,7 @@
 //! in the output until the shell is told to write (RFC 2920). The session never blocks, fails or
 //! panics, whatever it is fed, and holds no buffer between two commands.
 //!
-//! What commands mean is in `commands`; this file holds the states that they lead through.
+//! What commands do is in `commands`, what answers lead to in `answers`.
 //! Sources: RFC 5321; the SMTP page of the specification, 1.2 to 1.6 and 1.12.
 
 use std::borrow::Cow;
@@ -15,17 +15,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use memchr::memchr;
 
-use super::action::{Action, Answer, Ending, Expansion, Lease, Refusal, RequestId};
+use super::action::{Action, Answer, Ending, Refusal, RequestId};
 use super::event::LogEvent;
 use super::input::InputBuffer;
 use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
+use super::state::{Committing, Greeting, Outcome, State};
 use super::transaction::Transaction;
-use crate::message::{Fault, Pipeline, Reached};
-use crate::model::envelope::RecipientDsn;
-use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath, limits};
+use crate::message::{Fault, Reached};
+use crate::model::envelope::Source;
+use crate::model::limits;
 use crate::proto::address::is_host_name;
 use crate::proto::command::{self, Verb};
-use crate::proto::parameter::MailParameters;
 use crate::proto::reply;
 
 /// Output above which the shell must write before more input is handled, in bytes.
@@ -46,10 +46,10 @@ pub struct Session {
     pub(super) messages: u32,
     requests: u32,
     /// The answer to what the state waits for.
-    arrived: Option<Answer>,
+    pub(super) arrived: Option<Answer>,
     /// The command whose answer is awaited, for the log.
-    waiting_command: Vec<u8>,
-    events: VecDeque<LogEvent>,
+    pub(super) waiting_command: Vec<u8>,
+    pub(super) events: VecDeque<LogEvent>,
     /// Whether the first event was logged: the client's name is known.
     announced: bool,
     /// Whether the shell has pieces of a body that will not be committed.
@@ -57,78 +57,14 @@ pub struct Session {
     /// Whether the output holds a reply that may not wait for an answer.
     urgent: bool,
     /// How the connection ended while a commit was under way.
-    ended: Option<Ending>,
-}
-
-/// An accepted HELO or EHLO.
-#[derive(Debug)]
-pub(super) struct Greeting {
-    pub(super) name: Box<str>,
-    pub(super) extended: bool,
-}
-
-/// What comes next.
-#[derive(Debug)]
-pub(super) enum State {
-    /// The banner.
-    Banner,
-    /// Message content.
-    Body(Box<Pipeline>),
-    /// Nothing.
-    Closed,
-    /// A command line.
-    Command,
-    /// The answer to a commit.
-    Committing { request: RequestId, message: Box<Committing> },
-    /// The answer about a recipient.
-    Expanding { request: RequestId, recipient: Box<(Mailbox, RecipientDsn)> },
-    /// The number of a new message.
-    Leasing { request: RequestId, mail: Box<Mail> },
-    /// The client's name, before a message can begin.
-    Naming { mail: Box<Mail> },
-    /// The end of a command line that is too long, of which this many bytes were dropped.
-    Overlong { dropped: usize },
-}
-
-/// An accepted MAIL command.
-#[derive(Debug)]
-pub(super) struct Mail {
-    pub(super) sender: ReversePath,
-    pub(super) parameters: MailParameters,
-}
-
-/// What is logged once a commit is answered.
-#[derive(Debug)]
-pub(super) struct Committing {
-    id: MessageId,
-    size: u64,
-    sender: ReversePath,
-    recipients: Vec<(EnvelopeId, Mailbox)>,
-}
-
-/// What a command leads to.
-pub(super) enum Outcome {
-    /// This action; the state waits for its answer.
-    Ask(Action),
-    /// This reply, and the end of the session.
-    Close(Cow<'static, str>),
-    /// Nothing more: the replies are written, or the state waits.
-    Done,
-    /// This reply.
-    Reply(Cow<'static, str>),
-}
-
-impl From<&'static str> for Outcome {
-    fn from(line: &'static str) -> Self {
-        Self::Reply(Cow::Borrowed(line))
-    }
+    pub(super) ended: Option<Ending>,
 }
 
 impl Session {
     /// A session that was just accepted.
     #[must_use]
     pub fn new(id: SessionId, settings: Arc<Settings>, mut peer: Peer) -> Self {
-        peer.hostname = peer.hostname.map(|name| checked_hostname(&peer.source, name));
+        peer.hostname = peer.hostname.map(|name| checked_hostname(peer.source, name));
         Self {
             id,
             settings,
@@ -162,6 +98,10 @@ impl Session {
     }
 
     /// Goes on as far as possible, and says what the shell has to do.
+    ///
+    /// The first poll comes right after the connection was accepted, further ones when an action
+    /// was done, when there is more input, and after every [`Session::answer`] and
+    /// [`Session::end`]. While an answer is awaited there is no need to read.
     ///
     /// Input is taken from `input`; replies are appended to `output`, which the shell writes when
     /// an action says so, and clears. `now` is the wall clock.
@@ -203,11 +143,18 @@ impl Session {
         match answer {
             Answer::Hostname(name) if fits => {
                 let name = name.map_or_else(|| UNKNOWN_HOSTNAME.into(), String::into_boxed_str);
-                self.peer.hostname = Some(checked_hostname(&self.peer.source, name));
+                self.peer.hostname = Some(checked_hostname(self.peer.source, name));
             }
             answer if fits => self.arrived = Some(answer),
             _ => {}
         }
+    }
+
+    /// Bytes of a body that are in memory: what all sessions together have is bounded by
+    /// [`limits::BODIES_IN_MEMORY`].
+    #[must_use]
+    pub fn body_in_memory(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.body.len())
     }
 
     /// Hands out what there is of the body, after [`Action::TakeBody`] or at any time before the
@@ -337,7 +284,7 @@ impl Session {
                 Some(action)
             }
             Outcome::Done => {
-                if self.is_waiting() {
+                if self.state.is_waiting() {
                     self.waiting_command = line.to_vec();
                 }
                 None
@@ -429,107 +376,6 @@ impl Session {
         None
     }
 
-    /// Goes on with the answer that the state waits for.
-    fn answer_step(&mut self, output: &mut Vec<u8>) -> Option<Action> {
-        let answered = match self.state {
-            State::Naming { .. } => self.peer.hostname.is_some(),
-            _ => self.arrived.is_some(),
-        };
-        if !answered {
-            return Some(self.wait());
-        }
-        let answer = self.arrived.take();
-        let command = std::mem::take(&mut self.waiting_command);
-        let outcome = match (std::mem::replace(&mut self.state, State::Command), answer) {
-            (State::Naming { mail }, _) => self.lease(mail),
-            (State::Leasing { mail, .. }, Some(Answer::MessageId(_, lease))) => {
-                self.begin(*mail, lease)
-            }
-            (State::Expanding { recipient, .. }, Some(Answer::Recipient(_, expansion))) => {
-                self.expanded(*recipient, expansion)
-            }
-            (State::Committing { message, .. }, Some(Answer::Commit(_, result))) => {
-                self.committed(*message, result)
-            }
-            // Only fitting answers arrive.
-            _ => Outcome::Done,
-        };
-        match outcome {
-            Outcome::Ask(action) => {
-                self.waiting_command = command;
-                return Some(action);
-            }
-            Outcome::Done => {}
-            Outcome::Reply(text) => self.reply(&text, &command, output),
-            Outcome::Close(text) => {
-                self.reply(&text, &command, output);
-                self.close(None);
-            }
-        }
-        if let Some(ending) = self.ended.take() {
-            self.close(Some(ending));
-        }
-        None
-    }
-
-    /// Asks for a message id.
-    pub(super) fn lease(&mut self, mail: Box<Mail>) -> Outcome {
-        let request = self.next_request();
-        self.state = State::Leasing { request, mail };
-        Outcome::Ask(Action::NewMessageId(request))
-    }
-
-    fn begin(&mut self, mail: Mail, lease: Result<Lease, Refusal>) -> Outcome {
-        match lease {
-            Ok(lease) => {
-                let origin = self.origin(mail);
-                self.transaction = Some(Box::new(Transaction::new(lease, origin)));
-                reply::OK.into()
-            }
-            Err(Refusal::Full) => reply::INSUFFICIENT_STORAGE.into(),
-            Err(Refusal::Timeout) => reply::TIMED_OUT.into(),
-            Err(Refusal::Failure) => Outcome::Close(reply::TEMPORARY_ERROR.into()),
-        }
-    }
-
-    fn expanded(&mut self, recipient: (Mailbox, RecipientDsn), expansion: Expansion) -> Outcome {
-        let (address, dsn) = recipient;
-        let line = match expansion {
-            Expansion::Accepted(routes) if !routes.is_empty() => {
-                let Some(transaction) = &mut self.transaction else {
-                    return reply::BAD_SEQUENCE.into();
-                };
-                transaction.accept(address, dsn, routes);
-                return reply::RECIPIENT_OK.into();
-            }
-            Expansion::Accepted(_) => Cow::Borrowed(reply::EXPANSION_PROBLEM),
-            Expansion::Failed => Cow::Borrowed(reply::RECIPIENT_TEMPORARY),
-            Expansion::Refused(line) if reply::refuses(&line) => Cow::Owned(line),
-            Expansion::Refused(_) => Cow::Borrowed(reply::RECIPIENT_TEMPORARY),
-        };
-        Outcome::Reply(format!("{line}: <{address}>").into())
-    }
-
-    fn committed(&mut self, message: Committing, result: Result<(), Refusal>) -> Outcome {
-        match result {
-            Ok(()) => {}
-            Err(Refusal::Full) => return reply::INSUFFICIENT_STORAGE.into(),
-            Err(Refusal::Timeout) => return reply::TIMED_OUT.into(),
-            Err(Refusal::Failure) => return Outcome::Close(reply::TEMPORARY_FAILURE.into()),
-        }
-        self.messages = self.messages.saturating_add(1);
-        let Committing { id, size, sender, recipients } = message;
-        let extended = self.greeting.as_ref().is_some_and(|g| g.extended);
-        let count = recipients.len();
-        self.events.push_back(LogEvent::Message { id, size, recipients: count, extended });
-        self.events.extend(recipients.into_iter().map(|(id, recipient)| LogEvent::Envelope {
-            id,
-            sender: sender.clone(),
-            recipient,
-        }));
-        Outcome::Reply(format!("250 2.0.0 {id} Message accepted for delivery").into())
-    }
-
     /// Drops the transaction, if there is one.
     pub(super) fn roll_back(&mut self) {
         if let Some(mut transaction) = self.transaction.take() {
@@ -547,17 +393,7 @@ impl Session {
         self.peer.server_name.as_ref().unwrap_or(&self.settings.hostname)
     }
 
-    fn is_waiting(&self) -> bool {
-        matches!(
-            self.state,
-            State::Committing { .. }
-                | State::Expanding { .. }
-                | State::Leasing { .. }
-                | State::Naming { .. }
-        )
-    }
-
-    fn wait(&mut self) -> Action {
+    pub(super) fn wait(&mut self) -> Action {
         Action::Wait { flush: std::mem::take(&mut self.urgent) }
     }
 
@@ -570,7 +406,7 @@ impl Session {
     }
 
     /// Writes a reply, and logs it if it refuses `command`.
-    fn reply(&mut self, line: &str, command: &[u8], output: &mut Vec<u8>) {
+    pub(super) fn reply(&mut self, line: &str, command: &[u8], output: &mut Vec<u8>) {
         reply::write_line(output, line);
         if reply::refuses(line) {
             let command = without_credentials(command).into_owned();
@@ -585,7 +421,7 @@ impl Session {
         self.close(None);
     }
 
-    fn close(&mut self, ending: Option<Ending>) {
+    pub(super) fn close(&mut self, ending: Option<Ending>) {
         if matches!(self.state, State::Closed) {
             return;
         }
@@ -596,15 +432,19 @@ impl Session {
     }
 }
 
-/// The name of a remote client, unless it is none: it goes into a header and into the log.
-fn checked_hostname(source: &crate::model::envelope::Source, name: Box<str>) -> Box<str> {
-    let local = matches!(source, crate::model::envelope::Source::Local);
-    if local || is_host_name(&name) { name } else { UNKNOWN_HOSTNAME.into() }
+/// The name of a remote client, without the root's dot, unless it is none: it goes into a header
+/// and into the log.
+fn checked_hostname(source: Source, name: Box<str>) -> Box<str> {
+    if source == Source::Local {
+        return name;
+    }
+    let host = name.strip_suffix('.').unwrap_or(&name);
+    if is_host_name(host) { host.into() } else { UNKNOWN_HOSTNAME.into() }
 }
 
 /// A command line as it may be logged: of AUTH, only the mechanism.
 fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
-    let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let is_auth = words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
     match (is_auth, words.next(), words.next()) {
         (true, Some(mechanism), Some(_)) => Cow::Owned([b"AUTH ", mechanism, b" (...)"].concat()),

@@ -6,7 +6,7 @@
 //! frame ([`limits::FRAME`]). Formatting for people is the client's: the wire has values.
 //!
 //! Anybody may connect. What a client may ask depends on its user id, as the kernel tells it
-//! ([`crate::control::permission`]).
+//! ([`crate::control::permission::may`]).
 //!
 //! Sources: the queue page of the specification, 6.2 to 6.5 and 8. The protocol is our own.
 
@@ -26,7 +26,7 @@ pub const PIECE: usize = limits::FRAME / 2;
 ///
 /// The first variant and its field stay as they are for ever, so that any two versions can tell
 /// each other apart.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Request {
     /// The first request of a connection.
     Hello {
@@ -51,8 +51,8 @@ pub enum Request {
     },
     /// One envelope. Answered by [`Reply::Envelope`] or [`Reply::NotFound`].
     ShowEnvelope(EnvelopeId),
-    /// A message as stored. Answered by any number of [`Reply::Bytes`], then [`Reply::Done`]; or
-    /// [`Reply::NotFound`].
+    /// A message as stored. Answered by any number of [`Reply::Bytes`], then [`Reply::Done`]; by
+    /// [`Reply::File`]; or by [`Reply::NotFound`].
     ShowMessage(MessageId),
     /// Counters. Answered by any number of [`Reply::Statistics`], then [`Reply::Done`].
     ShowStatistics,
@@ -160,7 +160,12 @@ pub enum Reply {
     Envelope(Box<Envelope>),
     /// A piece of a message, in order.
     Bytes(Vec<u8>),
-    /// Some counters, in order of their names.
+    /// A message; *carries a descriptor*, open for reading.
+    File {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// Some counters.
     Statistics(Vec<Statistic>),
     /// What is paused.
     Status(Status),

@@ -106,8 +106,6 @@ pub enum SchedulerToQueue {
         id: EnvelopeId,
         /// The interval that passed, in seconds.
         delay: u64,
-        /// Threshold to remember, in seconds since 1970.
-        last_bounce: i64,
     },
 }
 

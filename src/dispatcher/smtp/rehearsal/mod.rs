@@ -3,6 +3,8 @@
 //! It stands for the shell, the lookup role and the queue: every request is answered at once, as
 //! the script says, and what would be stored, written or logged is kept to be looked at.
 
+mod exercise;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +15,8 @@ use super::{
 };
 use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
+
+pub use exercise::exercise;
 
 /// Answers of the outside.
 pub struct Script {
@@ -74,6 +78,8 @@ pub struct Rehearsal {
     pub discarded: usize,
     /// Largest piece of a body that was held in memory, in bytes.
     pub largest_piece: usize,
+    /// Largest output that was held back, in bytes.
+    pub largest_output: usize,
     /// Number of polls.
     pub polls: usize,
     /// Whether the session asked to be closed.
@@ -96,6 +102,7 @@ impl Rehearsal {
             events: Vec::new(),
             discarded: 0,
             largest_piece: 0,
+            largest_output: 0,
             polls: 0,
             closed: false,
             input: InputBuffer::default(),
@@ -134,7 +141,9 @@ impl Rehearsal {
     /// Does one action; returns whether the session waits for input.
     fn step(&mut self) -> bool {
         self.polls += 1;
-        match self.session.poll(self.script.now, &mut self.input, &mut self.output) {
+        let action = self.session.poll(self.script.now, &mut self.input, &mut self.output);
+        self.largest_output = self.largest_output.max(self.output.len());
+        match action {
             Action::Close => {
                 self.written.append(&mut self.output);
                 self.closed = true;

@@ -1,0 +1,116 @@
+//! Messages in memory: those just committed are kept for their first delivery.
+//!
+//! Bounded by [`FIRST_ATTEMPT_CACHE`]; the oldest go first, and are read from the queue if they are
+//! needed after all.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::mta::Body;
+use super::shared::Shared;
+use crate::ipc::message::queue::{BodyPiece, DispatcherToQueue, QueueToDispatcher};
+use crate::model::MessageId;
+use crate::model::limits::{BODY_IN_LOG, FIRST_ATTEMPT_CACHE};
+
+/// Messages kept for their first delivery.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    bodies: HashMap<MessageId, Arc<[u8]>>,
+    order: VecDeque<MessageId>,
+    bytes: usize,
+}
+
+impl Bodies {
+    /// Keeps the body of a message that is about to be committed.
+    pub fn keep(&self, message: MessageId, body: Arc<[u8]>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes += body.len();
+        if let Some(old) = kept.bodies.insert(message, body) {
+            kept.bytes -= old.len();
+        } else {
+            kept.order.push_back(message);
+        }
+        while kept.bytes > FIRST_ATTEMPT_CACHE {
+            let Some(oldest) = kept.order.pop_front() else { break };
+            if let Some(body) = kept.bodies.remove(&oldest) {
+                kept.bytes -= body.len();
+            }
+        }
+        // Messages that were dropped leave their place in the order behind.
+        if kept.order.len() > 2 * kept.bodies.len() + 64 {
+            let Kept { bodies, order, .. } = &mut *kept;
+            order.retain(|message| bodies.contains_key(message));
+        }
+    }
+
+    /// Drops the body of a message.
+    pub fn drop_message(&self, message: MessageId) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(body) = kept.bodies.remove(&message) {
+            kept.bytes -= body.len();
+        }
+    }
+
+    fn find(&self, message: MessageId) -> Option<Arc<[u8]>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bodies.get(&message).cloned()
+    }
+}
+
+impl Shared {
+    /// The body of a message in flight, from memory or from the queue; `None` if it is not to be
+    /// had now.
+    pub async fn body(&self, message: MessageId) -> Option<Body> {
+        if let Some(body) = self.bodies.find(message) {
+            return Some(Body::Memory(body));
+        }
+        let mut bytes = Vec::new();
+        loop {
+            let request = DispatcherToQueue::LoadBody { message, offset: bytes.len() as u64 };
+            let (reply, descriptor) = self.queue.request(&request, None).await.ok()?;
+            let QueueToDispatcher::Body(piece) = reply else { return None };
+            match piece {
+                BodyPiece::Absent => return None,
+                BodyPiece::Descriptor { size } => {
+                    let file = Arc::new(File::from(descriptor?));
+                    return Some(Body::File { file, size });
+                }
+                BodyPiece::Inline { size, bytes: piece } => {
+                    let empty = piece.0.is_empty();
+                    bytes.extend_from_slice(&piece.0);
+                    if bytes.len() as u64 >= size {
+                        return Some(Body::Memory(bytes.into()));
+                    }
+                    if empty || bytes.len() > BODY_IN_LOG {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_bodies_go_when_memory_is_short() {
+        let bodies = Bodies::default();
+        let size = FIRST_ATTEMPT_CACHE / 4;
+        let ids: Vec<_> = (1..=6).filter_map(MessageId::new).collect();
+        for id in &ids {
+            bodies.keep(*id, vec![0; size].into());
+        }
+        let kept: Vec<_> = ids.iter().map(|id| bodies.find(*id).is_some()).collect();
+        assert_eq!(kept, [false, false, true, true, true, true]);
+        bodies.drop_message(ids[5]);
+        assert!(bodies.find(ids[5]).is_none());
+    }
+}

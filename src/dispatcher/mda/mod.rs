@@ -1,0 +1,155 @@
+//! Local deliveries: jobs go to workers, one worker for each delivery identity.
+//!
+//! A worker is started when its first job comes and leaves by itself when it has had none for a
+//! while. [`Mda::deliver`] answers each job once, whatever becomes of its worker.
+
+mod crew;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::mta::Body;
+use super::shared::Shared;
+use crate::ipc::message::worker::Identity;
+use crate::ipc::seal::Sealed;
+use crate::model::Envelope;
+use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
+use crate::time::duration_to_text;
+
+pub(crate) use crew::Job;
+
+/// Workers at most, where the configuration sets no limit.
+const MAX_WORKERS: usize = 50;
+
+/// The workers of all identities.
+#[derive(Debug)]
+pub struct Mda {
+    shared: Arc<Shared>,
+    crews: Mutex<HashMap<Identity, mpsc::UnboundedSender<Job>>>,
+    /// How many workers there may be.
+    places: Arc<Semaphore>,
+}
+
+impl Mda {
+    /// No workers yet.
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>) -> Arc<Self> {
+        let most = shared.setup.config.mda.max_session.get();
+        let most = most.map_or(MAX_WORKERS, |most| (most as usize).max(1));
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            crews: Mutex::new(HashMap::new()),
+            places: Arc::new(Semaphore::new(most)),
+        })
+    }
+
+    /// Delivers one envelope, and logs what came of it.
+    pub async fn deliver(
+        self: &Arc<Self>,
+        envelope: &Envelope,
+        identity: Identity,
+        ticket: Sealed,
+    ) -> Outcome {
+        let outcome = match self.shared.body(envelope.id.message()).await {
+            Some(body) => self.give(identity, ticket, body).await,
+            None => temporary("Cannot get message fd"),
+        };
+        let outcome = checked(outcome);
+        log(envelope, &outcome);
+        outcome
+    }
+
+    async fn give(self: &Arc<Self>, identity: Identity, ticket: Sealed, body: Body) -> Outcome {
+        let (job, answer) = Job::new(ticket, body);
+        {
+            let mut crews = self.crews.lock().unwrap_or_else(PoisonError::into_inner);
+            let refused = match crews.get(&identity) {
+                Some(crew) => crew.send(job).err().map(|error| error.0),
+                None => Some(job),
+            };
+            if let Some(job) = refused {
+                let (jobs, queue) = mpsc::unbounded_channel();
+                // The receiver is here: nothing is lost.
+                let _never = jobs.send(job);
+                crews.insert(identity.clone(), jobs);
+                tokio::spawn(crew::serve(Arc::clone(self), identity, queue));
+            }
+        }
+        answer.await.unwrap_or_else(|_| temporary("worker ended"))
+    }
+
+    /// Takes a crew off the list, unless a job came for it meanwhile.
+    fn dismiss(&self, identity: &Identity, queue: &mut mpsc::UnboundedReceiver<Job>) -> bool {
+        let mut crews = self.crews.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queue.is_empty() {
+            return false;
+        }
+        crews.remove(identity);
+        queue.close();
+        true
+    }
+}
+
+/// An answer of a worker is taken for what it is: a text from outside.
+fn checked(outcome: Outcome) -> Outcome {
+    let clean = |failure: Failure| Failure {
+        text: failure.text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+        status: failure.status,
+    };
+    match outcome {
+        Outcome::Permanent(failure) => Outcome::Permanent(clean(failure)),
+        Outcome::Temporary(failure) => Outcome::Temporary(clean(failure)),
+        Outcome::Delivered { .. } | Outcome::Loop => outcome,
+    }
+}
+
+fn temporary(text: &str) -> Outcome {
+    Outcome::Temporary(Failure { text: text.to_owned(), status: EnhancedStatus::new(4, 3, 0) })
+}
+
+fn log(envelope: &Envelope, outcome: &Outcome) {
+    let stat;
+    let (result, text) = match outcome {
+        Outcome::Delivered { .. } => ("Ok", "Delivered"),
+        Outcome::Loop => ("PermFail", "Loop detected"),
+        Outcome::Permanent(failure) => {
+            stat = error_text(failure);
+            ("PermFail", stat.as_str())
+        }
+        Outcome::Temporary(failure) => {
+            stat = error_text(failure);
+            ("TempFail", stat.as_str())
+        }
+    };
+    let user = match &envelope.route.kind {
+        crate::model::DeliveryKind::Local(local) => local.user.as_str(),
+        _ => "",
+    };
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let created = u64::try_from(envelope.progress.created).unwrap_or(0);
+    let delay = duration_to_text(Duration::from_secs(now.saturating_sub(created)));
+    tracing::info!(
+        "{:016x} mda delivery evpid={} from=<{}> to=<{}> rcpt=<{}> user={user} delay={delay} \
+         result={result} stat={text}",
+        u64::from(envelope.id.message().get()),
+        envelope.id,
+        envelope.origin.sender,
+        envelope.route.destination,
+        envelope.route.recipient,
+    );
+}
+
+/// Look-ups of users say what happened; the rest is what a program said.
+fn error_text(failure: &Failure) -> String {
+    if failure.text.contains("user lookup") {
+        failure.text.clone()
+    } else {
+        format!("Error ({})", failure.text)
+    }
+}

@@ -1,0 +1,156 @@
+//! What the queue gives out: each delivery goes where its kind says, and its outcome back.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::mda::Mda;
+use super::mta::{Event, Mta, RelayJob, Release, Sink};
+use super::report;
+use super::shared::{Counted, Shared};
+use crate::ipc::link::{Arrived, Responder};
+use crate::ipc::message::queue::{Delivery, DispatcherToQueue, QueueToDispatcher};
+use crate::ipc::message::scheduler::HoldRelease;
+use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
+use crate::model::{DeliveryKind, Envelope, EnvelopeId};
+
+/// How the queue is answered.
+type Answer = Responder<DispatcherToQueue, QueueToDispatcher>;
+
+/// Deliveries that are under way.
+#[derive(Debug)]
+pub struct Outbound {
+    shared: Arc<Shared>,
+    mda: Arc<Mda>,
+    mta: Mta,
+    relays: Arc<Relays>,
+}
+
+/// Relayed envelopes that are under way.
+#[derive(Debug)]
+struct Relays {
+    shared: Arc<Shared>,
+    answers: Mutex<HashMap<EnvelopeId, Answer>>,
+}
+
+impl Outbound {
+    /// Nothing is under way yet.
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>) -> Arc<Self> {
+        let relays = Arc::new(Relays {
+            shared: Arc::clone(shared),
+            answers: Mutex::new(HashMap::new()),
+        });
+        let directory = Arc::new(super::directory::LookupDirectory::new(shared));
+        let settings = super::relay_settings::settings_of(&shared.setup);
+        let sink: Arc<Relays> = Arc::clone(&relays);
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            mda: Mda::new(shared),
+            mta: Mta::new(settings, directory, sink),
+            relays,
+        })
+    }
+
+    /// Deals with one request of the queue, in a task of its own.
+    pub fn take(self: &Arc<Self>, arrived: Arrived<DispatcherToQueue, QueueToDispatcher>) {
+        let Arrived { message, responder, .. } = arrived;
+        let outbound = Arc::clone(self);
+        match message {
+            QueueToDispatcher::Deliver(delivery) => {
+                tokio::spawn(async move { outbound.deliver(*delivery, responder).await });
+            }
+            QueueToDispatcher::Report(told) => {
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(async move {
+                    let outcome = report::submit(&shared, told).await;
+                    answer(responder, outcome);
+                });
+            }
+            // Only replies.
+            _ => {}
+        }
+    }
+
+    async fn deliver(&self, delivery: Delivery, responder: Answer) {
+        let Delivery { envelope, ticket, .. } = delivery;
+        match (&envelope.route.kind, ticket) {
+            (DeliveryKind::Local(_), Some((identity, ticket))) => {
+                let _counted = Counted::new(&self.shared.counters.delivering);
+                let outcome = self.mda.deliver(&envelope, identity, ticket).await;
+                answer(responder, outcome);
+            }
+            (DeliveryKind::Relay, _) => self.relay(envelope, responder).await,
+            // A responder that is dropped tells the queue that nothing was tried.
+            _ => {}
+        }
+    }
+
+    async fn relay(&self, envelope: Envelope, responder: Answer) {
+        let Some(body) = self.shared.body(envelope.id.message()).await else {
+            let text = "Cannot get message fd".to_owned();
+            let status = EnhancedStatus::new(4, 3, 0);
+            answer(responder, Outcome::Temporary(Failure { text, status }));
+            return;
+        };
+        self.relays.begin(envelope.id, responder);
+        self.mta.submit(RelayJob { envelope, body });
+    }
+}
+
+impl Relays {
+    fn begin(&self, id: EnvelopeId, responder: Answer) {
+        self.shared.counters.delivering.fetch_add(1, Ordering::Relaxed);
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, responder);
+    }
+
+    fn end(&self, id: EnvelopeId) -> Option<Answer> {
+        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if answer.is_some() {
+            self.shared.counters.delivering.fetch_sub(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn tell(&self, message: DispatcherToQueue) {
+        let queue = self.shared.queue.clone();
+        tokio::spawn(async move {
+            // A queue that is gone schedules anew when it is back.
+            let _gone = queue.notice(&message, None).await;
+        });
+    }
+}
+
+impl Sink for Relays {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Held { envelope, relay } => {
+                if let Some(responder) = self.end(envelope) {
+                    let held = DispatcherToQueue::Held { hold_queue: relay };
+                    let _gone = responder.reply(&held, None);
+                }
+            }
+            Event::Released { relay, release } => {
+                let release = match release {
+                    Release::All => HoldRelease::All,
+                    Release::Count(count) => {
+                        HoldRelease::Some(u32::try_from(count).unwrap_or(u32::MAX))
+                    }
+                    Release::Reschedule => HoldRelease::Failed,
+                };
+                self.tell(DispatcherToQueue::Released { hold_queue: relay, release });
+            }
+            Event::Retry { envelopes } => self.tell(DispatcherToQueue::Retry(envelopes)),
+            Event::Settled { envelope, outcome } => {
+                if let Some(responder) = self.end(envelope) {
+                    answer(responder, outcome);
+                }
+            }
+        }
+    }
+}
+
+fn answer(responder: Answer, outcome: Outcome) {
+    // A queue that is gone tries again.
+    let _gone = responder.reply(&DispatcherToQueue::Outcome(outcome), None);
+}

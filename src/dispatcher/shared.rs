@@ -1,0 +1,222 @@
+//! What all sessions of the dispatcher share: its neighbours, leased ids, names of clients, counters.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::bodies::Bodies;
+use super::smtp::{Lease, Refusal};
+use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
+use crate::ipc::message::parent::Setup;
+use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
+use crate::ipc::neighbour::Neighbour;
+use crate::model::MessageId;
+use crate::model::dns::{Confirmed, Reverse};
+use crate::model::limits::LEASED_IDS;
+use crate::process::ParentLink;
+
+/// Leased ids below which more are asked for.
+const FEW_IDS: usize = 256;
+/// How long the name of an address is remembered.
+const NAME_LIFETIME: Duration = Duration::from_secs(60);
+/// Names remembered at most.
+const NAMES: usize = 10_000;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What the parent told the role.
+    pub setup: Setup,
+    /// The channel to the parent.
+    pub parent: ParentLink,
+    /// The lookup role.
+    pub lookup: Neighbour<DispatcherToLookup, LookupToDispatcher>,
+    /// The queue.
+    pub queue: Neighbour<DispatcherToQueue, QueueToDispatcher>,
+    /// Messages in memory.
+    pub bodies: Bodies,
+    /// What is counted.
+    pub counters: Counters,
+    ids: Mutex<Vec<MessageId>>,
+    leasing: tokio::sync::Mutex<()>,
+    names: Mutex<HashMap<IpAddr, (Instant, Reverse)>>,
+    random: Mutex<Random>,
+}
+
+/// What the dispatcher counts, by the names of `smtpctl show stats`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// `smtp.session`: sessions now.
+    pub sessions: AtomicI64,
+    /// `smtp.session.local`
+    pub local: AtomicI64,
+    /// `smtp.session.inet4`
+    pub inet4: AtomicI64,
+    /// `smtp.session.inet6`
+    pub inet6: AtomicI64,
+    /// `mda.running`: workers now.
+    pub workers: AtomicI64,
+    /// Deliveries under way.
+    pub delivering: AtomicI64,
+    /// Messages whose commit is under way.
+    pub committing: AtomicI64,
+}
+
+/// Random numbers, drawn from the system a page at a time.
+#[derive(Debug)]
+struct Random {
+    bytes: [u8; 1024],
+    used: usize,
+}
+
+impl Random {
+    fn next(&mut self) -> Result<u64, getrandom::Error> {
+        if self.used + 8 > self.bytes.len() {
+            getrandom::fill(&mut self.bytes)?;
+            self.used = 0;
+        }
+        let Some((eight, _)) = self.bytes.get(self.used..).and_then(<[u8]>::split_first_chunk)
+        else {
+            return Err(getrandom::Error::UNEXPECTED);
+        };
+        self.used += 8;
+        Ok(u64::from_ne_bytes(*eight))
+    }
+}
+
+impl Shared {
+    /// Nothing is connected yet.
+    #[must_use]
+    pub fn new(setup: Setup, parent: ParentLink) -> Arc<Self> {
+        Arc::new(Self {
+            setup,
+            parent,
+            lookup: Neighbour::default(),
+            queue: Neighbour::default(),
+            bodies: Bodies::default(),
+            counters: Counters::default(),
+            ids: Mutex::new(Vec::new()),
+            leasing: tokio::sync::Mutex::new(()),
+            names: Mutex::new(HashMap::new()),
+            random: Mutex::new(Random { bytes: [0; 1024], used: 1024 }),
+        })
+    }
+
+    /// A random number.
+    ///
+    /// # Errors
+    /// The system has none to give.
+    pub fn random(&self) -> Result<u64, getrandom::Error> {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    /// An unused message id, leased from the queue in blocks.
+    ///
+    /// # Errors
+    /// The queue does not give any now.
+    pub async fn lease(&self) -> Result<Lease, Refusal> {
+        let nonce = self.random().map_err(|_| Refusal::Failure)?;
+        loop {
+            let (id, few) = {
+                let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+                (ids.pop(), ids.len() < FEW_IDS)
+            };
+            if let Some(id) = id {
+                if few && self.leasing.try_lock().is_ok() {
+                    self.lease_more().await?;
+                }
+                return Ok(Lease { id, nonce });
+            }
+            // One asks, the others wait for what it gets.
+            let _asking = self.leasing.lock().await;
+            let empty = self.ids.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            if empty {
+                self.lease_more().await?;
+            }
+        }
+    }
+
+    async fn lease_more(&self) -> Result<(), Refusal> {
+        let request = DispatcherToQueue::LeaseIds { count: LEASED_IDS };
+        match self.queue.request(&request, None).await {
+            Ok((QueueToDispatcher::Leased(more), _)) if !more.is_empty() => {
+                self.ids.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+                Ok(())
+            }
+            Ok(_) | Err(_) => Err(Refusal::Failure),
+        }
+    }
+
+    /// Forgets leased ids: another queue has taken over.
+    pub fn forget_leases(&self) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The name of an address, by reverse look-up.
+    pub async fn name_of(&self, address: IpAddr) -> Reverse {
+        let now = Instant::now();
+        {
+            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((until, name)) = names.get(&address)
+                && *until > now
+            {
+                return name.clone();
+            }
+        }
+        let request = DispatcherToLookup::Client { address };
+        let name = match self.lookup.request(&request, None).await {
+            Ok((LookupToDispatcher::Client(name), _)) => name,
+            Ok(_) | Err(_) => return Reverse { name: None, confirmed: Confirmed::Error },
+        };
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES {
+            names.retain(|_, (until, _)| *until > now);
+            if names.len() >= NAMES {
+                names.clear();
+            }
+        }
+        names.insert(address, (now + NAME_LIFETIME, name.clone()));
+        name
+    }
+}
+
+impl Counters {
+    /// The counters that are not 0, with their names.
+    #[must_use]
+    pub fn list(&self) -> Vec<(String, i64)> {
+        let all = [
+            ("dispatcher.commit", &self.committing),
+            ("dispatcher.delivery", &self.delivering),
+            ("mda.running", &self.workers),
+            ("smtp.session", &self.sessions),
+            ("smtp.session.inet4", &self.inet4),
+            ("smtp.session.inet6", &self.inet6),
+            ("smtp.session.local", &self.local),
+        ];
+        all.into_iter()
+            .map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)))
+            .filter(|(_, value)| *value != 0)
+            .collect()
+    }
+}
+
+/// Counts for as long as it lives, also if its task panics.
+#[derive(Debug)]
+pub struct Counted<'a>(&'a AtomicI64);
+
+impl<'a> Counted<'a> {
+    /// Counts one more.
+    #[must_use]
+    pub fn new(counter: &'a AtomicI64) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

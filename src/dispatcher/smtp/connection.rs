@@ -1,0 +1,406 @@
+//! One SMTP connection: drives a [`Session`] over a stream, and asks other roles on its behalf.
+//!
+//! An idle connection holds no buffers: bytes are read into the stack and kept only while the
+//! session has use for them.
+
+use std::fs::File;
+use std::future::{Future, poll_fn};
+use std::io::{self, Write as _};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::timeout;
+
+use super::{
+    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
+    Severity,
+};
+use crate::dispatcher::shared::{Counted, Shared};
+use crate::ipc::blob::Blob;
+use crate::ipc::message::lookup::{
+    DispatcherToLookup, Expansion as Answered, LookupToDispatcher, SessionFacts,
+};
+use crate::ipc::message::queue::{
+    CommitBody, DispatcherToQueue, NewEnvelope, QueueToDispatcher, Refusal as QueueRefusal,
+};
+use crate::model::MessageId;
+use crate::model::dns::Reverse;
+use crate::model::envelope::Origin;
+use crate::model::limits::{BODY_IN_MEMORY, COMMIT_DEADLINE};
+
+/// Bytes read at once.
+const READ: usize = 32 * 1024;
+/// Envelopes in one frame; each takes at most about 800 bytes.
+const ENVELOPES_IN_FRAME: usize = 32;
+/// How long a write may take before the client is given up: it does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What a session waits for.
+type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// A connection and what belongs to it.
+pub struct Connection<S> {
+    stream: S,
+    session: Session,
+    shared: Arc<Shared>,
+    input: InputBuffer,
+    output: Vec<u8>,
+    idle_timeout: Duration,
+    /// Binds routes to the transaction that asked for them.
+    transaction: u64,
+    /// File of a body that does not stay in memory.
+    spill: Option<Spill>,
+}
+
+struct Spill {
+    message: MessageId,
+    file: File,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
+    /// A connection that was just accepted.
+    pub fn new(stream: S, session: Session, shared: Arc<Shared>, idle_timeout: Duration) -> Self {
+        Self {
+            stream,
+            session,
+            shared,
+            input: InputBuffer::default(),
+            output: Vec::new(),
+            idle_timeout,
+            transaction: 0,
+            spill: None,
+        }
+    }
+
+    /// Serves the connection to its end. `name` is the client's, still being looked up; `None`
+    /// where the session knows it already.
+    pub async fn serve(mut self, name: Option<impl Future<Output = Reverse> + Send>) {
+        let shared = Arc::clone(&self.shared);
+        let mut naming: Option<Pending<'_>> = name.map(|name| -> Pending<'_> {
+            Box::pin(async move { Answer::Hostname(name.await.name) })
+        });
+        let mut pending: Option<Pending<'_>> = None;
+        let mut message = None;
+        loop {
+            match self.session.poll(Timestamp::now(), &mut self.input, &mut self.output) {
+                Action::Close => break,
+                Action::Commit(commit) => {
+                    let ready = self.finish_body(*commit);
+                    let shared = Arc::clone(&shared);
+                    let transaction = self.transaction;
+                    pending = Some(Box::pin(commit_message(shared, transaction, ready)));
+                    message = None;
+                }
+                Action::DiscardBody => {
+                    if let Some(spill) = self.spill.take() {
+                        forget(&shared, spill.message).await;
+                    }
+                }
+                Action::ExpandRecipient(recipient) => {
+                    let shared = Arc::clone(&shared);
+                    pending = Some(Box::pin(expand(shared, self.transaction, recipient)));
+                }
+                Action::Flush => self.flush().await,
+                Action::Log(event) => {
+                    let line = event.to_line(self.session.id());
+                    match event.severity() {
+                        Severity::Info => tracing::info!("{line}"),
+                        Severity::Warning => tracing::warn!("{line}"),
+                    }
+                }
+                Action::NewMessageId(request) => {
+                    // Most often there is one at hand: nothing to wait for.
+                    let lease = shared.lease().await;
+                    if let Ok(lease) = &lease {
+                        self.transaction = lease.nonce;
+                        message = Some(lease.id);
+                    }
+                    self.session.answer(Answer::MessageId(request, lease));
+                }
+                Action::Receive => {
+                    self.flush().await;
+                    self.receive(&mut naming).await;
+                }
+                Action::TakeBody => {
+                    let piece = self.session.take_body();
+                    self.store_piece(message, &piece).await;
+                }
+                Action::Wait { flush } => {
+                    if flush {
+                        self.flush().await;
+                    }
+                    match pending.take().or_else(|| naming.take()) {
+                        Some(answer) => {
+                            let answer = answer.await;
+                            self.session.answer(answer);
+                        }
+                        // A session waits only for what it asked.
+                        None => break,
+                    }
+                }
+            }
+        }
+        self.flush().await;
+        // The client may be gone already.
+        let _gone = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        if let Some(spill) = self.spill.take() {
+            forget(&shared, spill.message).await;
+        }
+    }
+
+    /// Writes what there is to say.
+    async fn flush(&mut self) {
+        if self.output.is_empty() {
+            return;
+        }
+        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        self.output = Vec::new();
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.session.end(ending(&error)),
+            Err(_) => self.session.end(Ending::Timeout),
+        }
+    }
+
+    /// Waits for bytes; meanwhile the client's name may come.
+    async fn receive(&mut self, naming: &mut Option<Pending<'_>>) {
+        if self.input.is_empty() {
+            self.input = InputBuffer::default();
+        }
+        let idle = tokio::time::sleep(self.idle_timeout);
+        tokio::pin!(idle);
+        loop {
+            let read = read_some(&mut self.stream, self.input.room());
+            let name = async {
+                match naming.as_mut() {
+                    Some(name) => name.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                read = read => {
+                    match read {
+                        Ok(0) => self.session.end(Ending::Disconnect),
+                        Ok(_) => {}
+                        Err(error) => self.session.end(ending(&error)),
+                    }
+                    return;
+                }
+                answer = name => {
+                    self.session.answer(answer);
+                    *naming = None;
+                    // Its log lines were waiting for the name.
+                    return;
+                }
+                () = &mut idle => {
+                    self.session.end(Ending::Timeout);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stores a piece of a body that does not stay in memory.
+    async fn store_piece(&mut self, message: Option<MessageId>, piece: &[u8]) {
+        let Some(message) = message else {
+            self.session.body_failed(Refusal::Failure);
+            return;
+        };
+        if self.spill.is_none() {
+            match open_file(&self.shared, message).await {
+                Ok(file) => self.spill = Some(Spill { message, file }),
+                Err(refusal) => {
+                    self.session.body_failed(refusal);
+                    return;
+                }
+            }
+        }
+        let Some(spill) = &mut self.spill else { return };
+        // Into the page cache: the queue syncs at commit.
+        if let Err(error) = spill.file.write_all(piece) {
+            let refusal = match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
+                _ => Refusal::Failure,
+            };
+            self.session.body_failed(refusal);
+        }
+    }
+
+    /// Brings the last piece of the body where the others are.
+    fn finish_body(&mut self, mut commit: Commit) -> ReadyCommit {
+        let Some(mut spill) = self.spill.take_if(|spill| spill.message == commit.message) else {
+            return ReadyCommit { commit, file: None, failed: None };
+        };
+        let failed = spill.file.write_all(&commit.body).err().map(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
+            _ => Refusal::Failure,
+        });
+        let size = commit.size();
+        commit.body = Vec::new();
+        ReadyCommit { commit, file: Some(size), failed }
+    }
+}
+
+/// A message to commit, its body complete in one place.
+struct ReadyCommit {
+    commit: Commit,
+    /// Length of the body, if it is in a file.
+    file: Option<u64>,
+    failed: Option<Refusal>,
+}
+
+fn ending(error: &io::Error) -> Ending {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::WriteZero => Ending::Disconnect,
+        _ => Ending::IoError(error.to_string()),
+    }
+}
+
+/// Reads once, by way of the stack, so that who waits holds no buffer.
+async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, into: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut buffer = [MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        Pin::new(&mut *stream).poll_read(context, &mut buffer).map_ok(|()| {
+            into.extend_from_slice(buffer.filled());
+            buffer.filled().len()
+        })
+    })
+    .await
+}
+
+async fn open_file(shared: &Shared, message: MessageId) -> Result<File, Refusal> {
+    let request = DispatcherToQueue::OpenMessage { message };
+    match shared.queue.request(&request, None).await {
+        Ok((QueueToDispatcher::Opened(Ok(())), Some(descriptor))) => Ok(File::from(descriptor)),
+        Ok((QueueToDispatcher::Opened(Err(refusal)), _)) => Err(refused(refusal)),
+        Ok(_) | Err(_) => Err(Refusal::Failure),
+    }
+}
+
+async fn forget(shared: &Shared, message: MessageId) {
+    // A queue that is gone has forgotten.
+    let _gone = shared.queue.notice(&DispatcherToQueue::Forget { message }, None).await;
+}
+
+fn facts(origin: &Origin) -> SessionFacts {
+    SessionFacts {
+        source: origin.source,
+        helo: origin.helo.clone(),
+        reverse_name: if origin.hostname == super::UNKNOWN_HOSTNAME {
+            String::new()
+        } else {
+            origin.hostname.clone()
+        },
+        tag: origin.tag.clone(),
+        username: (!origin.username.is_empty()).then(|| origin.username.clone()),
+        authenticated: origin.authenticated,
+        secure: false,
+    }
+}
+
+async fn expand(
+    shared: Arc<Shared>,
+    transaction: u64,
+    recipient: Box<ExpandRecipient>,
+) -> Answer {
+    let request = DispatcherToLookup::Expand {
+        transaction,
+        session: facts(&recipient.origin),
+        sender: recipient.origin.sender.clone(),
+        recipient: recipient.recipient.clone(),
+    };
+    let expansion = match shared.lookup.request(&request, None).await {
+        Ok((LookupToDispatcher::Expanded(Answered::Accepted(routes)), _)) => {
+            Expansion::Accepted(routes)
+        }
+        Ok((LookupToDispatcher::Expanded(Answered::Refused { reply }), _)) => {
+            Expansion::Refused(reply)
+        }
+        Ok(_) | Err(_) => Expansion::Failed,
+    };
+    Answer::Recipient(recipient.request, expansion)
+}
+
+async fn commit_message(shared: Arc<Shared>, transaction: u64, ready: ReadyCommit) -> Answer {
+    let request = ready.commit.request;
+    let _counted = Counted::new(&shared.counters.committing);
+    let deadline = COMMIT_DEADLINE + Duration::from_secs(2);
+    let result = match timeout(deadline, commit(&shared, transaction, ready)).await {
+        Ok(result) => result,
+        Err(_) => Err(Refusal::Timeout),
+    };
+    Answer::Commit(request, result)
+}
+
+async fn commit(
+    shared: &Shared,
+    transaction: u64,
+    ready: ReadyCommit,
+) -> Result<(), Refusal> {
+    let ReadyCommit { commit, mut file, failed } = ready;
+    let message = commit.message;
+    if let Some(refusal) = failed {
+        forget(shared, message).await;
+        return Err(refusal);
+    }
+    let mut body = commit.body;
+    if file.is_none() && body.len() > BODY_IN_MEMORY {
+        // Too long for a frame together with its envelopes.
+        let mut spill = open_file(shared, message).await?;
+        if spill.write_all(&body).is_err() {
+            forget(shared, message).await;
+            return Err(Refusal::Full);
+        }
+        file = Some(body.len() as u64);
+        body = Vec::new();
+    }
+    let mut envelopes: Vec<NewEnvelope> = Vec::new();
+    for recipient in commit.recipients {
+        for (id, route) in recipient.envelopes {
+            // The low half of an envelope id is never 0.
+            let low = (id.get() & 0xffff_ffff) as u32;
+            envelopes.push(NewEnvelope { low, route, dsn: recipient.dsn.clone() });
+        }
+    }
+    while envelopes.len() > ENVELOPES_IN_FRAME {
+        let rest = envelopes.split_off(ENVELOPES_IN_FRAME);
+        let some = std::mem::replace(&mut envelopes, rest);
+        let request = DispatcherToQueue::AddEnvelopes { message, envelopes: some };
+        shared.queue.notice(&request, None).await.map_err(|_| Refusal::Failure)?;
+    }
+    let body = match file {
+        Some(size) => CommitBody::File { size },
+        None => {
+            shared.bodies.keep(message, Arc::from(body.as_slice()));
+            CommitBody::Inline(Blob(body))
+        }
+    };
+    let origin = Arc::unwrap_or_clone(commit.origin);
+    let request = DispatcherToQueue::Commit { message, transaction, origin, envelopes, body };
+    let result = match shared.queue.request(&request, None).await {
+        Ok((QueueToDispatcher::Committed(Ok(())), _)) => Ok(()),
+        Ok((QueueToDispatcher::Committed(Err(refusal)), _)) => Err(refused(refusal)),
+        Ok(_) | Err(_) => Err(Refusal::Failure),
+    };
+    if result.is_err() {
+        shared.bodies.drop_message(message);
+    }
+    result
+}
+
+fn refused(refusal: QueueRefusal) -> Refusal {
+    match refusal {
+        QueueRefusal::Failed | QueueRefusal::Forbidden => Refusal::Failure,
+        QueueRefusal::Full => Refusal::Full,
+        QueueRefusal::Late => Refusal::Timeout,
+    }
+}

@@ -1,0 +1,250 @@
+//! What must hold for a session whatever a client sends: driven by fuzz targets and tests.
+
+use super::{Rehearsal, Script, route};
+use crate::dispatcher::smtp::{Ending, Expansion, Peer, Refusal, Settings};
+use crate::model::limits::BODY_IN_MEMORY;
+use crate::proto::reply::MAX_LINE;
+
+/// Output that may gather before it is written: the limit, and what one command can add to it.
+const MAX_OUTPUT: usize = 32 * 1024;
+
+/// How the bytes of a fuzz target are split into settings and input.
+struct Plan<'a> {
+    local: bool,
+    pipelining: bool,
+    small: bool,
+    refuses_recipients: bool,
+    refuses_commits: bool,
+    refuses_pieces: bool,
+    starts_in_data: bool,
+    named: bool,
+    chunk: usize,
+    input: &'a [u8],
+}
+
+impl<'a> Plan<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (&[flags, chunk], input) = bytes.split_first_chunk::<2>()?;
+        let flag = |bit: u8| flags & (1 << bit) != 0;
+        Some(Self {
+            local: flag(0),
+            pipelining: !flag(1),
+            small: flag(2),
+            refuses_recipients: flag(3),
+            refuses_commits: flag(4),
+            refuses_pieces: flag(5),
+            starts_in_data: flag(6),
+            named: flag(7),
+            chunk: usize::from(chunk) + 1,
+            input,
+        })
+    }
+
+    fn start(&self) -> Rehearsal {
+        let mut settings = Settings::new("mx.example.org");
+        settings.pipelining = self.pipelining;
+        if self.small {
+            settings.max_message_size = 2000;
+            settings.max_recipients = 3;
+            settings.max_messages = 2;
+        }
+        let script = Script {
+            expand: if self.refuses_recipients {
+                |expand| Expansion::Refused(format!("550 {}\r\n", expand.recipient))
+            } else {
+                |_| Expansion::Accepted(vec![route()])
+            },
+            commit: if self.refuses_commits { Err(Refusal::Full) } else { Ok(()) },
+            store: if self.refuses_pieces { Err(Refusal::Full) } else { Ok(()) },
+            ..Script::default()
+        };
+        let mut peer = if self.local {
+            Peer::local("mx.example.org")
+        } else {
+            Peer::remote([10, 9, 8, 7].into())
+        };
+        if self.named {
+            peer.hostname = Some("client.example".into());
+        }
+        Rehearsal::new(settings, peer, script)
+    }
+
+    /// Sends the input in chunks of `size` bytes; returns everything that the client could read.
+    fn run(&self, session: &mut Rehearsal, size: usize) -> Vec<u8> {
+        let mut received = session.send(b"");
+        if self.starts_in_data {
+            for line in ["EHLO a.b\n", "MAIL FROM:<>\n", "RCPT TO:<c@d>\n", "DATA\n"] {
+                received.extend(session.send(line.as_bytes()));
+            }
+        }
+        for chunk in self.input.chunks(size) {
+            received.extend(session.send(chunk));
+        }
+        received
+    }
+}
+
+/// Runs a session on `bytes`: two bytes of settings, then what the client sends, once in pieces
+/// and once as a whole.
+///
+/// # Errors
+/// Names what did not hold: every reply is a proper line; every log line is printable; nothing
+/// stored has a CR; memory and work are bounded; with pipelining, a remote client's segments make
+/// no difference.
+pub fn exercise(bytes: &[u8]) -> Result<(), String> {
+    let Some(plan) = Plan::read(bytes) else { return Ok(()) };
+    let mut pieces = plan.start();
+    let received = plan.run(&mut pieces, plan.chunk);
+    check(&plan, &mut pieces, &received)?;
+
+    let mut whole = plan.start();
+    let received_at_once = plan.run(&mut whole, plan.input.len().max(1));
+    check(&plan, &mut whole, &received_at_once)?;
+
+    if plan.local || !plan.pipelining || plan.refuses_pieces {
+        return Ok(());
+    }
+    if received != received_at_once {
+        return Err("segments change the replies".to_owned());
+    }
+    let bodies = |session: &Rehearsal| -> Vec<Vec<u8>> {
+        session.stored.iter().map(|stored| stored.body.clone()).collect()
+    };
+    if bodies(&pieces) != bodies(&whole) {
+        return Err("segments change what is stored".to_owned());
+    }
+    Ok(())
+}
+
+fn check(plan: &Plan<'_>, session: &mut Rehearsal, received: &[u8]) -> Result<(), String> {
+    check_replies(received)?;
+    let pieces = plan.input.len() / plan.chunk + 1;
+    if session.polls > 64 + 8 * (plan.input.len() + pieces) {
+        return Err(format!("{} polls for {} bytes", session.polls, plan.input.len()));
+    }
+    if !session.closed && session.pending() > 2048 {
+        return Err(format!("{} bytes are kept as input", session.pending()));
+    }
+    if session.largest_output > MAX_OUTPUT {
+        return Err(format!("{} bytes of output gathered", session.largest_output));
+    }
+    if session.largest_piece > BODY_IN_MEMORY + 2 * plan.input.len() + 1024 {
+        return Err(format!("a piece of {} bytes", session.largest_piece));
+    }
+    for stored in &session.stored {
+        if stored.body.contains(&b'\r') || !stored.body.ends_with(b"\n") {
+            return Err("a stored message has a CR, or no last LF".to_owned());
+        }
+        if stored.commit.size() != stored.body.len() as u64 || stored.commit.recipients.is_empty() {
+            return Err("a commit does not fit its message".to_owned());
+        }
+    }
+    session.end(Ending::Disconnect);
+    let log = session.log();
+    if !log.iter().all(|line| line.bytes().all(|byte| (b' '..=b'~').contains(&byte))) {
+        return Err("a log line is not printable".to_owned());
+    }
+    let ends = |line: &&String| line.contains(" smtp disconnected reason=");
+    if log.iter().filter(ends).count() != 1 || !log.last().is_some_and(|line| ends(&line)) {
+        return Err("the session does not end exactly once".to_owned());
+    }
+    Ok(())
+}
+
+fn check_replies(received: &[u8]) -> Result<(), String> {
+    let mut rest = received;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let (line, behind) = rest.split_at(end + 1);
+        rest = behind;
+        let proper = match line {
+            [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', text @ .., b'\r', b'\n'] => {
+                text.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+            }
+            _ => false,
+        };
+        if !proper || line.len() > MAX_LINE + 2 {
+            return Err(format!("not a reply: {}", String::from_utf8_lossy(line)));
+        }
+    }
+    if rest.is_empty() { Ok(()) } else { Err("a reply without end".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Fragments of which dialogues are made that go deep.
+    const FRAGMENTS: [&[u8]; 34] = [
+        b"EHLO a.b\r\n",
+        b"HELO a.b\r\n",
+        b"MAIL FROM:<a@b>\r\n",
+        b"MAIL FROM:<> SIZE=10 RET=FULL ENVID=x\r\n",
+        b"RCPT TO:<c@d>\r\n",
+        b"RCPT TO:<c> NOTIFY=NEVER ORCPT=;\r\n",
+        b"DATA\r\n",
+        b"RSET\r\n",
+        b"NOOP\r\n",
+        b"HELP\r\n",
+        b"VRFY x\r\n",
+        b"QUIT\r\n",
+        b"STARTTLS\r\n",
+        b"AUTH PLAIN x\r\n",
+        b"BDAT 3 LAST\r\n",
+        b"\r\n.\r\n",
+        b"\n.\n",
+        b"\n.\r\n",
+        b"\r\n.\n",
+        b".",
+        b"..",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b"\xff",
+        b"Subject: x\r\n",
+        b"To: a, \"b\r\n\tc\" (d,\r\n",
+        b"Bcc: x\r\n y\r\n",
+        b"Received: x\r\n",
+        b"Date: x\n",
+        b" \t",
+        b": ",
+        b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_bytes_bring_a_session_down(bytes: Vec<u8>) {
+            prop_assert_eq!(exercise(&bytes), Ok(()));
+        }
+
+        #[test]
+        fn no_dialogue_brings_a_session_down(
+            flags: u8,
+            chunk: u8,
+            parts in prop::collection::vec((0..FRAGMENTS.len(), 1_usize..4), 0..60),
+        ) {
+            let mut bytes = vec![flags, chunk];
+            for (part, times) in parts {
+                bytes.extend(FRAGMENTS[part].repeat(times));
+            }
+            prop_assert_eq!(exercise(&bytes), Ok(()));
+        }
+    }
+
+    #[test]
+    fn long_input_is_bounded_in_memory_and_work() {
+        let long: [&[u8]; 6] =
+            [b"x", b"\n", b"NOOP\r\n", b"RCPT TO:<c@d>\r\n", b"\r", b"To: a,\r\n "];
+        for part in long {
+            let input = part.repeat(80_000 / part.len());
+            for flags in [0, 1, 2, 0x44, 0x48, 0x60] {
+                let bytes = [&[flags, 255], input.as_slice()].concat();
+                assert_eq!(exercise(&bytes), Ok(()), "{part:?} with {flags}");
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The states of a session, and what leads from one to the next.
+
+use std::borrow::Cow;
+
+use super::action::{Action, RequestId};
+use crate::message::Pipeline;
+use crate::model::envelope::RecipientDsn;
+use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
+use crate::proto::parameter::MailParameters;
+
+/// An accepted HELO or EHLO.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) name: Box<str>,
+    pub(super) extended: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum State {
+    /// The banner.
+    Banner,
+    /// Message content.
+    Body(Box<Pipeline>),
+    /// Nothing.
+    Closed,
+    /// A command line.
+    Command,
+    /// The answer to a commit.
+    Committing { request: RequestId, message: Box<Committing> },
+    /// The answer about a recipient.
+    Expanding { request: RequestId, recipient: Box<(Mailbox, RecipientDsn)> },
+    /// The number of a new message.
+    Leasing { request: RequestId, mail: Box<Mail> },
+    /// The client's name, before a message can begin.
+    Naming { mail: Box<Mail> },
+    /// The end of a command line that is too long, of which this many bytes were dropped.
+    Overlong { dropped: usize },
+}
+
+impl State {
+    /// Whether an answer must come first.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(
+            self,
+            Self::Committing { .. }
+                | Self::Expanding { .. }
+                | Self::Leasing { .. }
+                | Self::Naming { .. }
+        )
+    }
+}
+
+/// An accepted MAIL command.
+#[derive(Debug)]
+pub(super) struct Mail {
+    pub(super) sender: ReversePath,
+    pub(super) parameters: MailParameters,
+}
+
+/// What is logged once a commit is answered.
+#[derive(Debug)]
+pub(super) struct Committing {
+    pub(super) id: MessageId,
+    pub(super) size: u64,
+    pub(super) sender: ReversePath,
+    pub(super) recipients: Vec<(EnvelopeId, Mailbox)>,
+}
+
+/// What a command leads to.
+pub(super) enum Outcome {
+    /// This action; the state waits for its answer.
+    Ask(Action),
+    /// This reply, and the end of the session.
+    Close(Cow<'static, str>),
+    /// Nothing more: the replies are written, or the state waits.
+    Done,
+    /// This reply.
+    Reply(Cow<'static, str>),
+}
+
+impl From<&'static str> for Outcome {
+    fn from(line: &'static str) -> Self {
+        Self::Reply(Cow::Borrowed(line))
+    }
+}

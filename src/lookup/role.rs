@@ -1,0 +1,357 @@
+//! The loop of the lookup role: answers the dispatcher from tables, rules and name servers.
+//!
+//! What needs no outside answer is answered at once; the rest in a task of its own.
+
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use platform::Role;
+
+use super::address::Address;
+use super::dns::{Dns, DnsConfig};
+use super::expand::{Delivery, DeliveryKind, Expansion, Step, Target};
+use super::rules::{Client, Session};
+use super::users::Users;
+use crate::config::{LocalAddress, TableId};
+use crate::ipc::link::{Arrived, Link, Responder};
+use crate::ipc::message::control::{ControlToLookup, LookupToControl};
+use crate::ipc::message::lookup::{
+    DispatcherToLookup, Expansion as Answered, LookupToDispatcher, SealedRoute, SessionFacts,
+};
+use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
+use crate::ipc::seal::{Key, Sealed};
+use crate::model::envelope::{self, Exec, LocalDelivery, Route, Source};
+use crate::model::{Mailbox, ReversePath};
+use crate::process::{self, Context, Memory, ParentLink, StartError, Threads};
+use crate::table::{Answer, Question, Service, Tables};
+
+/// Largest table file that is read, in bytes.
+const MAX_TABLE: u64 = 512 * 1024 * 1024;
+/// Reply when the expansion itself failed.
+const TEMPORARY: &str = "451 Temporary failure";
+
+/// How the dispatcher is answered.
+type Responding = Responder<LookupToDispatcher, DispatcherToLookup>;
+
+/// Runs the role.
+pub fn run() -> ExitCode {
+    process::run(Role::Lookup, Threads::One, prepare, serve)
+}
+
+/// Reads what name resolution needs, which is out of reach later.
+fn prepare(setup: &Setup) -> Result<Dns, StartError> {
+    let config = match setup.resolvers.first() {
+        Some(server) => DnsConfig::with_server(*server),
+        None => DnsConfig::from_system(),
+    };
+    Dns::new(config).map_err(|error| StartError::Prepare {
+        what: "name resolution".to_owned(),
+        source: io::Error::other(error.to_string()),
+    })
+}
+
+async fn serve(context: Context, dns: Dns) {
+    let Context { setup, parent, mut orders, memory } = context;
+    let mut tables = Tables::new(&setup.config);
+    for (id, path) in Tables::files(&setup.config) {
+        if let Err(reason) = load(&parent, &mut tables, id).await {
+            // The parent has read it already: questions to it fail until it can be read again.
+            tracing::warn!("warn: lookup: table {path}: {reason}");
+        }
+    }
+    let Some(key) = setup.keys.route.clone() else {
+        tracing::error!("fatal: lookup: no key for routes");
+        return;
+    };
+    let lookup = Arc::new(Lookup {
+        users: Users::new(&parent),
+        tables,
+        key,
+        dns,
+        setup,
+        memory,
+        expansions: AtomicI64::new(0),
+    });
+    while let Some(order) = orders.recv().await {
+        match (order.message, order.descriptor) {
+            (ParentToRole::Attach { peer }, Some(descriptor)) => {
+                if let Err(error) = lookup.attach(peer, descriptor) {
+                    tracing::error!("warn: lookup: channel: {error}");
+                }
+            }
+            (ParentToRole::Switch(switches), _) => crate::log::set_verbose(switches.verbose),
+            _ => {}
+        }
+    }
+}
+
+/// Reads a table whose file the parent opens.
+async fn load(parent: &ParentLink, tables: &mut Tables, id: TableId) -> Result<(), String> {
+    let request = RoleToParent::OpenFile { table: id.0 };
+    let file = match parent.request(&request, None).await {
+        Ok((ParentToRole::File { error: None }, Some(descriptor))) => {
+            std::fs::File::from(descriptor)
+        }
+        Ok((ParentToRole::File { error: Some(error) }, _)) => return Err(error),
+        Ok(_) => return Err("the parent did not answer the question".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_TABLE).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    tables.update(id, &text).map_err(|error| error.to_string())
+}
+
+/// What answers need.
+struct Lookup {
+    setup: Setup,
+    tables: Tables,
+    users: Users,
+    dns: Dns,
+    key: Key,
+    memory: Memory,
+    expansions: AtomicI64,
+}
+
+impl Lookup {
+    fn attach(self: &Arc<Self>, peer: Peer, descriptor: OwnedFd) -> io::Result<()> {
+        let credits = self.setup.credits;
+        let lookup = Arc::clone(self);
+        match peer {
+            Peer::Control => {
+                let (_, mut arrivals) =
+                    Link::<LookupToControl, ControlToLookup>::open(descriptor, credits)?;
+                tokio::spawn(async move {
+                    while let Some(arrived) = arrivals.recv().await {
+                        let ControlToLookup::Statistics = arrived.message;
+                        let count = lookup.expansions.load(Ordering::Relaxed);
+                        let snapshot =
+                            lookup.memory.snapshot(vec![("lookup.expansion".to_owned(), count)]);
+                        let message = LookupToControl::Statistics(snapshot);
+                        let _gone = arrived.responder.reply(&message, None);
+                    }
+                });
+            }
+            Peer::Dispatcher => {
+                let (_, mut arrivals) = Link::open(descriptor, credits)?;
+                tokio::spawn(async move {
+                    while let Some(arrived) = arrivals.recv().await {
+                        lookup.answer(arrived);
+                    }
+                });
+            }
+            Peer::Keys | Peer::Lookup | Peer::Queue | Peer::Scheduler => {}
+        }
+        Ok(())
+    }
+
+    fn answer(self: &Arc<Self>, arrived: Arrived<LookupToDispatcher, DispatcherToLookup>) {
+        let lookup = Arc::clone(self);
+        let responder = arrived.responder;
+        match arrived.message {
+            DispatcherToLookup::Expand { transaction, session, sender, recipient } => {
+                self.expansions.fetch_add(1, Ordering::Relaxed);
+                let job = Job { transaction, session: facts(&session, &sender), sender, recipient };
+                self.expand(job, responder);
+            }
+            DispatcherToLookup::Client { address } => {
+                tokio::spawn(async move {
+                    let name = lookup.dns.reverse(address).await;
+                    reply(responder, &LookupToDispatcher::Client(name));
+                });
+            }
+            DispatcherToLookup::Exchanges { domain } => {
+                tokio::spawn(async move {
+                    let exchanges = lookup.dns.mx(&domain).await;
+                    reply(responder, &LookupToDispatcher::Exchanges(exchanges));
+                });
+            }
+            DispatcherToLookup::Host { name } => {
+                tokio::spawn(async move {
+                    let exchanges = lookup.dns.host(&name).await.map(|exchange| vec![exchange]);
+                    reply(responder, &LookupToDispatcher::Exchanges(exchanges));
+                });
+            }
+            DispatcherToLookup::ListenerName { table, address } => {
+                let name = self.listener_name(&table, address);
+                reply(responder, &LookupToDispatcher::Name(name));
+            }
+            DispatcherToLookup::List { table } => {
+                let list = self.list(&table);
+                reply(responder, &LookupToDispatcher::List(list));
+            }
+        }
+    }
+
+    fn listener_name(&self, table: &str, address: IpAddr) -> Option<String> {
+        let table = self.setup.config.table_named(table)?;
+        let key = LocalAddress::from(address).to_string();
+        let question = Question::Value { table, service: Service::Addrname, key };
+        match self.tables.answer(&question)? {
+            Answer::Value(name) => name,
+            _ => None,
+        }
+    }
+
+    fn list(&self, table: &str) -> Option<Vec<String>> {
+        let table = self.tables.get(self.setup.config.table_named(table)?)?;
+        Some((0..table.len()).filter_map(|turn| table.in_turn(turn)).map(str::to_owned).collect())
+    }
+
+    // Recipients.
+
+    /// Expands as far as tables in memory go; what asks for a user goes on in a task.
+    fn expand(self: &Arc<Self>, job: Job, responder: Responding) {
+        let recipient = Address::new(job.recipient.local(), job.recipient.domain());
+        let mut expansion = Expansion::new(recipient);
+        let mut answer = None;
+        loop {
+            match expansion.advance(&self.setup.config, &job.session, answer.as_ref()) {
+                Step::Done(result) => {
+                    self.finish(&job, result, responder);
+                    return;
+                }
+                Step::Ask(question) => match self.known(&question) {
+                    Some(known) => answer = Some(known),
+                    None => {
+                        let lookup = Arc::clone(self);
+                        tokio::spawn(lookup.expand_on(job, expansion, question, responder));
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn expand_on(
+        self: Arc<Self>,
+        job: Job,
+        mut expansion: Expansion,
+        mut question: Question,
+        responder: Responding,
+    ) {
+        loop {
+            let answer = match self.known(&question) {
+                Some(answer) => answer,
+                None => self.ask(&question).await,
+            };
+            match expansion.advance(&self.setup.config, &job.session, Some(&answer)) {
+                Step::Done(result) => {
+                    self.finish(&job, result, responder);
+                    return;
+                }
+                Step::Ask(next) => question = next,
+            }
+        }
+    }
+
+    /// The answer, if it is in memory.
+    fn known(&self, question: &Question) -> Option<Answer> {
+        self.tables.answer(question).or_else(|| match question {
+            Question::Account { name, .. } => self.users.known(name),
+            _ => None,
+        })
+    }
+
+    async fn ask(&self, question: &Question) -> Answer {
+        match question {
+            Question::Account { name, .. } => self.users.look_up(name).await,
+            _ => Answer::Failed,
+        }
+    }
+
+    fn finish(
+        &self,
+        job: &Job,
+        result: Result<Vec<Delivery>, super::expand::Refusal>,
+        responder: Responding,
+    ) {
+        let answered = match result {
+            Ok(deliveries) => match self.seal(job, deliveries) {
+                Some(routes) => Answered::Accepted(routes),
+                None => Answered::Refused { reply: TEMPORARY.to_owned() },
+            },
+            Err(refusal) => {
+                tracing::debug!("debug: lookup: <{}>: {refusal}", job.recipient);
+                Answered::Refused { reply: refusal.line().to_owned() }
+            }
+        };
+        reply(responder, &LookupToDispatcher::Expanded(answered));
+    }
+
+    fn seal(&self, job: &Job, deliveries: Vec<Delivery>) -> Option<Vec<Sealed>> {
+        let mut routes = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let route = self.route(job, delivery)?;
+            let sealed = SealedRoute {
+                transaction: job.transaction,
+                sender: job.sender.clone(),
+                route,
+            };
+            routes.push(self.key.seal(&sealed).ok()?);
+        }
+        Some(routes)
+    }
+
+    fn route(&self, job: &Job, delivery: Delivery) -> Option<Route> {
+        let Address { local, domain } = &delivery.destination;
+        let destination = Mailbox::new(local, domain).ok()?;
+        let kind = match delivery.kind {
+            DeliveryKind::Relay => envelope::DeliveryKind::Relay,
+            DeliveryKind::Local { user, tag, target } => {
+                let exec = match target {
+                    Target::Command(line) => Some(Exec::Command(line)),
+                    Target::File(path) => Some(Exec::File(path)),
+                    Target::Method => None,
+                };
+                let subaddress = tag.unwrap_or_default();
+                envelope::DeliveryKind::Local(LocalDelivery { user, exec, subaddress })
+            }
+        };
+        Some(Route {
+            internal: destination != job.recipient,
+            recipient: job.recipient.clone(),
+            destination,
+            action: self.setup.config.action(delivery.action)?.name.clone(),
+            kind,
+        })
+    }
+}
+
+/// A recipient to expand.
+struct Job {
+    transaction: u64,
+    session: Session,
+    sender: ReversePath,
+    recipient: Mailbox,
+}
+
+fn facts(facts: &SessionFacts, sender: &ReversePath) -> Session {
+    let client = match facts.source {
+        Source::Ip(address) => Client::Address(LocalAddress::from(address)),
+        Source::Local => Client::Socket,
+    };
+    let login = if facts.authenticated {
+        Some(facts.username.clone().unwrap_or_default())
+    } else {
+        None
+    };
+    let sender = sender.0.as_ref();
+    Session {
+        tag: facts.tag.clone(),
+        client,
+        client_name: (!facts.reverse_name.is_empty()).then(|| facts.reverse_name.clone()),
+        helo: facts.helo.clone(),
+        login,
+        tls: facts.secure,
+        sender: sender.map(|m| Address::new(m.local(), m.domain())).unwrap_or_default(),
+    }
+}
+
+/// Answers; a dispatcher that is gone does not wait.
+fn reply(responder: Responding, message: &LookupToDispatcher) {
+    let _gone = responder.reply(message, None);
+}

@@ -1,0 +1,436 @@
+//! Which rule a recipient falls under.
+//!
+//! Rules are tried in order and the first whose criteria all hold decides. A search asks tables and
+//! does not know where they are: it stops with a [`Question`] and goes on with the answer. A table
+//! that fails ends the search, for no later rule may decide what an earlier one was meant to.
+//!
+//! Source: smtpd.conf(5) on `match`.
+
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+use crate::config::{
+    ActionId, Decision, Destination, LocalAddress, Login, Rule, Source, TableId, TableMatch,
+};
+use crate::table::{Answer, Question, Service};
+
+/// What rules may ask about a session.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Session {
+    /// Tag of the listener; empty without one.
+    pub tag: String,
+    /// Who is at the other end.
+    pub client: Client,
+    /// The client's name, if its address has one.
+    pub client_name: Option<String>,
+    /// The argument of HELO or EHLO.
+    pub helo: String,
+    /// Who has logged in. Local submission counts as logged in, with an empty name.
+    pub login: Option<String>,
+    /// Whether the session is encrypted.
+    pub tls: bool,
+    /// The envelope sender.
+    pub sender: Address,
+}
+
+/// The other end of a session.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Client {
+    /// A client on the network.
+    Address(LocalAddress),
+    /// A program of this machine, through the socket.
+    Socket,
+}
+
+/// What a search is about: a recipient as it is at this point of an expansion.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipient<'a> {
+    /// The address.
+    pub address: &'a Address,
+    /// Whether an expansion produced it. It then comes from this machine, whoever sent the message.
+    pub internal: bool,
+}
+
+/// What a search has come to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// A table must answer first.
+    Ask(Question),
+    /// It has ended.
+    Found(Verdict),
+}
+
+/// The end of a search.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// This rule (index into the rules) gives the message to this action.
+    Action {
+        /// The rule, from 0.
+        rule: usize,
+        /// The action.
+        action: ActionId,
+    },
+    /// A table could not answer.
+    Failed,
+    /// No rule matches.
+    NoRule,
+    /// This rule refuses it.
+    Reject {
+        /// The rule, from 0.
+        rule: usize,
+    },
+}
+
+/// A search among rules.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    rule: usize,
+    criterion: usize,
+    /// For the question that was asked: whether its answer is to be turned round.
+    negated: bool,
+}
+
+/// A criterion of a rule, applied to a session and a recipient.
+type Criterion = fn(&Rule, &Session, Recipient<'_>) -> Test;
+
+/// The criteria in the order in which they are tried. It is part of the language, since a table that
+/// is not reached cannot fail.
+const CRITERIA: [Criterion; 8] = [tag, from, to, helo, auth, tls, mail_from, rcpt_to];
+
+/// What a criterion says.
+enum Test {
+    /// Nothing: it is not written.
+    Absent,
+    /// This, whether it is negated or not.
+    Known(bool),
+    /// This, before negation.
+    Plain { negated: bool, holds: bool },
+    /// A table knows, before negation.
+    Table { negated: bool, question: Question },
+}
+
+impl Search {
+    /// A search that begins with the first rule.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Goes on: with no answer at first, then with the answer to what was asked.
+    pub fn advance(
+        &mut self,
+        rules: &[Rule],
+        session: &Session,
+        recipient: Recipient<'_>,
+        answer: Option<&Answer>,
+    ) -> Progress {
+        match answer {
+            Some(Answer::Contains(found)) => self.decide(*found != self.negated),
+            Some(_) => return Progress::Found(Verdict::Failed),
+            None => {}
+        }
+        while let Some(rule) = rules.get(self.rule) {
+            let Some(criterion) = CRITERIA.get(self.criterion) else {
+                return Progress::Found(self.verdict(rule));
+            };
+            match criterion(rule, session, recipient) {
+                Test::Absent => self.decide(true),
+                Test::Known(holds) => self.decide(holds),
+                Test::Plain { negated, holds } => self.decide(holds != negated),
+                Test::Table { negated, question } => {
+                    self.negated = negated;
+                    return Progress::Ask(question);
+                }
+            }
+        }
+        Progress::Found(Verdict::NoRule)
+    }
+
+    /// Goes to the next criterion, or to the next rule.
+    fn decide(&mut self, holds: bool) {
+        if holds {
+            self.criterion += 1;
+        } else {
+            self.criterion = 0;
+            self.rule += 1;
+        }
+    }
+
+    fn verdict(&self, rule: &Rule) -> Verdict {
+        match rule.decision {
+            Decision::Action(action) => Verdict::Action { rule: self.rule, action },
+            Decision::Reject => Verdict::Reject { rule: self.rule },
+        }
+    }
+}
+
+fn tag(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+    let Some(tag) = &rule.tag else { return Test::Absent };
+    contains(tag.negated, tag.test, Service::String, &session.tag)
+}
+
+/// `from`. Its negation does not turn everything round: who has no name is not "someone else by
+/// name", and what an expansion produced has no client.
+fn from(rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
+    let negated = rule.from.negated;
+    let plain = |holds| Test::Plain { negated, holds };
+    let client = match &session.client {
+        _ if recipient.internal => "local".to_owned(),
+        Client::Address(address) => address.to_string(),
+        Client::Socket => "local".to_owned(),
+    };
+    match rule.from.test {
+        Source::Any => plain(true),
+        Source::Local if client == "local" => plain(true),
+        Source::Local => contains(negated, LOCAL_HOST, Service::Netaddr, &client),
+        Source::Socket | Source::Name(None) if recipient.internal => Test::Known(false),
+        Source::Socket => plain(session.client == Client::Socket),
+        Source::Name(None) => plain(session.client_name.is_some()),
+        Source::Name(Some(_)) if recipient.internal => plain(false),
+        Source::Name(Some(test)) => match &session.client_name {
+            None => Test::Known(false),
+            Some(name) => contains(negated, test, Service::Domain, name),
+        },
+        Source::Src(test) => contains(negated, test, Service::Netaddr, &client),
+    }
+}
+
+fn to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
+    let negated = rule.to.negated;
+    let domain = &recipient.address.domain;
+    match rule.to.test {
+        // No pattern matches an empty domain, not even that of all domains.
+        Destination::Any => Test::Plain { negated, holds: !domain.is_empty() },
+        Destination::Local => contains(negated, LOCAL_NAMES, Service::Domain, domain),
+        Destination::Domain(test) => contains(negated, test, Service::Domain, domain),
+    }
+}
+
+fn helo(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+    let Some(helo) = &rule.helo else { return Test::Absent };
+    contains(helo.negated, helo.test, Service::Domain, &session.helo)
+}
+
+fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+    let Some(auth) = &rule.auth else { return Test::Absent };
+    match (auth.test, &session.login) {
+        (Login::User(test), Some(login)) => {
+            let mail = login.contains('@');
+            let service = if mail { Service::Mailaddr } else { Service::String };
+            contains(auth.negated, test, service, login)
+        }
+        (_, login) => Test::Plain { negated: auth.negated, holds: login.is_some() },
+    }
+}
+
+fn tls(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+    let Some(tls) = &rule.tls else { return Test::Absent };
+    Test::Plain { negated: tls.negated, holds: session.tls }
+}
+
+fn mail_from(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+    let Some(sender) = &rule.mail_from else { return Test::Absent };
+    contains(sender.negated, sender.test, Service::Mailaddr, &session.sender.to_string())
+}
+
+fn rcpt_to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
+    let Some(wanted) = &rule.rcpt_to else { return Test::Absent };
+    contains(wanted.negated, wanted.test, Service::Mailaddr, &recipient.address.to_string())
+}
+
+const LOCAL_HOST: TableMatch = TableMatch { table: TableId::LOCALHOST, regex: false };
+const LOCAL_NAMES: TableMatch = TableMatch { table: TableId::LOCALNAMES, regex: false };
+
+/// A test that a table decides; of regular expressions whatever it is about.
+fn contains(negated: bool, test: TableMatch, service: Service, key: &str) -> Test {
+    let service = if test.regex { Service::Regex } else { service };
+    let key = key.to_owned();
+    Test::Table { negated, question: Question::Contains { table: test.table, service, key } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::good;
+    use crate::table::Tables;
+
+    fn remote() -> Session {
+        Session {
+            tag: String::new(),
+            client: Client::Address("127.0.0.5".parse::<std::net::IpAddr>().unwrap().into()),
+            client_name: None,
+            helo: "good.host".into(),
+            login: None,
+            tls: false,
+            sender: Address::new("a", "b.c"),
+        }
+    }
+
+    fn local() -> Session {
+        let client = Client::Address("127.0.0.1".parse::<std::net::IpAddr>().unwrap().into());
+        Session { client, ..remote() }
+    }
+
+    fn submitted() -> Session {
+        Session { client: Client::Socket, login: Some(String::new()), ..remote() }
+    }
+
+    fn from(local: &str, domain: &str) -> Session {
+        Session { sender: Address::new(local, domain), ..remote() }
+    }
+
+    fn named(name: &str) -> Session {
+        Session { client_name: Some(name.into()), ..remote() }
+    }
+
+    fn logged_in(name: &str) -> Session {
+        Session { login: Some(name.into()), ..remote() }
+    }
+
+    fn tagged() -> Session {
+        Session { tag: "TAGGED".into(), ..remote() }
+    }
+
+    fn address(text: &str) -> Address {
+        let (local, domain) = text.split_once('@').unwrap();
+        Address::new(local, domain)
+    }
+
+    fn search(rules: &str, session: &Session, recipient: &str, internal: bool) -> Verdict {
+        let config = good(&format!("action a mbox\n{rules}\n"));
+        let tables = Tables::new(&config);
+        let address = address(recipient);
+        let recipient = Recipient { address: &address, internal };
+        let mut search = Search::new();
+        let mut answer = None;
+        loop {
+            match search.advance(&config.rules, session, recipient, answer.as_ref()) {
+                Progress::Ask(question) => answer = tables.answer(&question),
+                Progress::Found(verdict) => return verdict,
+            }
+        }
+    }
+
+    #[test]
+    fn criteria() {
+        let d = "match from any for domain \"d.org\" action a";
+        let any = |criteria: &str| format!("match from any for any {criteria} action a");
+        let of = |criteria: &str| format!("match for any {criteria} action a");
+        let cases = [
+            (148, d.to_owned(), remote(), "a@nomatch.org", false),
+            (148, d.to_owned(), remote(), "a@D.org", true),
+            (150, "match from local for domain \"d\" action a".into(), local(), "a@d", true),
+            (150, "match from local for domain \"d\" action a".into(), remote(), "a@d", false),
+            (151, of("from socket"), local(), "a@d", false),
+            (151, of("from socket"), submitted(), "a@d", true),
+            (0, of("!from socket"), local(), "a@d", true),
+            (152, "match for any action a".into(), remote(), "a@d", false),
+            (0, "match for any action a".into(), submitted(), "a@d", true),
+            (0, any(""), remote(), "postmaster@", false),
+            (0, "match from any action a".into(), remote(), "a@localhost", true),
+            (0, "match from any action a".into(), remote(), "a@mail.example.org", true),
+            (0, "match from any action a".into(), remote(), "a@d", false),
+            (153, any("mail-from regex \"^@$\""), from("", ""), "a@d", true),
+            (153, any("mail-from regex \"^@$\""), remote(), "a@d", false),
+            (154, any("mail-from \"bob\""), from("BOB+x", "z.z"), "a@d", true),
+            (154, any("mail-from \"bob\""), from("rob", "z.z"), "a@d", false),
+            (155, any("!mail-from \"@bad.org\""), from("x", "bad.org"), "a@d", false),
+            (155, any("!mail-from \"@bad.org\""), from("x", "good.org"), "a@d", true),
+            (156, any("tag TAGGED"), remote(), "a@d", false),
+            (156, any("tag TAGGED"), tagged(), "a@d", true),
+            (157, any("tag \"tag*\""), tagged(), "a@d", false),
+            (157, any("tag regex \"^TAG\""), tagged(), "a@d", true),
+            (158, any("helo \"good.*\""), remote(), "a@d", true),
+            (159, any("auth"), remote(), "a@d", false),
+            (159, any("!auth"), remote(), "a@d", true),
+            (160, any("tls"), remote(), "a@d", false),
+            (160, any("tls"), Session { tls: true, ..remote() }, "a@d", true),
+            (0, any("!tls"), remote(), "a@d", true),
+            (
+                162,
+                "match from any for rcpt-to \"alice@rt.org\" action a".into(),
+                remote(),
+                "alice+x@rt.org",
+                true,
+            ),
+            (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@b.w", true),
+            (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@c.b.w", false),
+            (164, of("from rdns"), remote(), "a@d", false),
+            (164, of("!from rdns"), remote(), "a@d", true),
+            (165, of("from rdns \"m.r.x\""), named("M.r.x"), "a@d", true),
+            // as decided: patterns match
+            (166, of("from rdns \"*.r.x\""), named("m.r.x"), "a@d", true),
+            (167, of("from rdns regex \"\\.r\\.x$\""), named("m.r.x"), "a@d", true),
+            (168, of("!from rdns \"m.r.x\""), named("other"), "a@d", true),
+            (168, of("!from rdns \"m.r.x\""), remote(), "a@d", false),
+            (169, of("from auth \"alice\""), logged_in("ALICE"), "a@d", true),
+            (170, of("from auth \"@dom.org\""), logged_in("bob@dom.org"), "a@d", true),
+            (171, of("auth"), submitted(), "a@d", true),
+            (172, of("from auth \"alice\""), submitted(), "a@d", false),
+            (0, of("!from auth \"alice\""), remote(), "a@d", true),
+            (
+                173,
+                "match from any !for domain \"deny.org\" rcpt-to \"zed\" action a".into(),
+                remote(),
+                "zed@deny.org",
+                false,
+            ),
+            (
+                173,
+                "match from any !for domain \"deny.org\" rcpt-to \"zed\" action a".into(),
+                remote(),
+                "zed@other.org",
+                true,
+            ),
+            (0, of("from src \"127.0.0.0/8\""), remote(), "a@d", true),
+            (0, of("!from src \"127.0.0.0/8\""), remote(), "a@d", false),
+            (0, of("from src regex \"^127\""), remote(), "a@d", true),
+            (0, of("from src \"local\""), submitted(), "a@d", true),
+        ];
+        for (number, rule, session, recipient, expected) in cases {
+            let verdict = search(&rule, &session, recipient, false);
+            let action = Verdict::Action { rule: 0, action: ActionId(0) };
+            let expected = if expected { action } else { Verdict::NoRule };
+            assert_eq!(verdict, expected, "config case {number}: {rule}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_an_expansion_produced_comes_from_this_machine() {
+        let cases = [
+            // config case 175
+            ("from local", true),
+            ("from any", true),
+            ("from src \"local\"", true),
+            ("from src \"127.0.0.5\"", false),
+            ("from socket", false),
+            ("!from socket", false),
+            ("from rdns", false),
+            ("!from rdns", false),
+            ("from rdns \"m.r.x\"", false),
+        ];
+        for (from, expected) in cases {
+            let rule = format!("match {from} for any action a");
+            let verdict = search(&rule, &named("m.r.x"), "y@intonly.org", true);
+            assert_eq!(matches!(verdict, Verdict::Action { .. }), expected, "{from}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let rules = "match for domain \"x\" action a\nmatch for domain \"d\" reject\n\
+                     match for any action a";
+        // config case 149
+        assert_eq!(search(rules, &local(), "a@d", false), Verdict::Reject { rule: 1 });
+        let last = Verdict::Action { rule: 2, action: ActionId(0) };
+        assert_eq!(search(rules, &local(), "a@e", false), last);
+    }
+
+    #[test]
+    fn a_table_that_fails_ends_the_search_if_it_is_reached() {
+        // config case 174
+        let rules = "table t file:/list\nmatch for domain <t> reject\nmatch for any action a";
+        assert_eq!(search(rules, &local(), "a@d", false), Verdict::Failed);
+        assert_eq!(search(rules, &remote(), "a@d", false), Verdict::NoRule);
+    }
+}

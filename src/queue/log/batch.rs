@@ -1,0 +1,570 @@
+//! Batches: what waits is encoded into one buffer, written with one call and made durable with one
+//! sync; then it counts, and those who wait are told.
+//!
+//! If the write or the sync fails, the segment is left for good. The next batch, in the next
+//! segment, begins by cancelling the failed one; outcomes and updates of it are written again, its
+//! messages are refused.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
+
+use super::engine::{Active, Answer, KEPT_BUFFER, Log, LogBody, Op, is_no_room, lock};
+use super::record::{
+    Act, ENTRY, Entry, HEADER, Kind, LARGE, LargeRef, RECORD_BITS, Writer, sequence,
+};
+use super::segment::{RECORDS_AT, record_space};
+use super::state::DeadLarge;
+use crate::model::id::{EnvelopeId, MessageId};
+use crate::queue::store::{NewEnvelope, StoreError};
+
+/// Soft limit of a batch, bytes: those who wait for it wait for all of it.
+const BATCH: usize = 4 << 20;
+
+/// A batch being built.
+pub(super) struct Batch {
+    /// Length of the active segment's skeleton before it.
+    skeleton: usize,
+    /// Place of its first record.
+    place: u32,
+    ops: Vec<Op>,
+    /// Envelopes that end, gathered for one record.
+    ends: Vec<Entry>,
+    /// Messages that have a record in it.
+    begun: HashSet<u32>,
+    ended: HashSet<EnvelopeId>,
+    large: Vec<(u64, LargeRef)>,
+    cancels: usize,
+}
+
+/// Whether an op went into the batch.
+enum Taken {
+    /// It did, or was answered.
+    Yes,
+    /// It belongs into the next batch.
+    Later(Op),
+}
+
+impl Log {
+    /// Writes one batch from the front of `queue`; what does not fit, or speaks of something that
+    /// this batch only makes, stays. What can never be written now is answered. Returns whether
+    /// calling again makes sense before a report or a tick.
+    pub(super) fn write(&mut self, queue: &mut VecDeque<Op>, now: Instant) -> bool {
+        self.now = now;
+        self.refuse_front(queue);
+        if queue.is_empty() && !self.has_own_work() {
+            return false;
+        }
+        let needed = queue.front().map_or(0, op_space);
+        if !self.has_room(needed) {
+            if !self.is_waiting() {
+                self.trouble.stopped = self.trouble.no_room;
+                self.refuse(queue);
+            }
+            return false;
+        }
+        self.trouble.stopped = false;
+        let Some(mut batch) = self.begin_batch() else { return false };
+        while let Some(op) = queue.pop_front() {
+            if self.buffer.len() > BATCH || !self.fits(&batch, op_space(&op)) {
+                queue.push_front(op);
+                break;
+            }
+            match self.add(&mut batch, op) {
+                Taken::Yes => {}
+                Taken::Later(op) => {
+                    queue.push_front(op);
+                    break;
+                }
+            }
+        }
+        if let Err(unwritten) = self.finish_batch(batch, queue) {
+            self.put_back(unwritten, queue);
+        }
+        !self.is_failing() && (!queue.is_empty() || self.has_own_work())
+    }
+
+    /// Answers commits that cannot be written whatever room there is.
+    fn refuse_front(&mut self, queue: &mut VecDeque<Op>) {
+        while let Some(Op::Commit { deadline, answer, .. }) = queue.front() {
+            let Some(error) = self.hopeless(*deadline, answer) else { return };
+            if let Some(op) = queue.pop_front() {
+                self.refuse_op(op, &error);
+            }
+        }
+    }
+
+    /// Whether something waits for the log itself: cancellations of failed batches.
+    pub(super) fn has_own_work(&self) -> bool {
+        !self.cancels.is_empty() && (self.active.is_some() || self.next.is_some())
+    }
+
+    /// Makes sure that the active segment has room for a record; `false` if it must be waited for,
+    /// or there is none.
+    pub(super) fn has_room(&mut self, needed: usize) -> bool {
+        // The batch record, the cancellations and the record of ends come on top.
+        let needed = needed + 4 * HEADER + (4 + self.cancels.len()) * ENTRY;
+        for _ in 0..2 {
+            if self.active.as_ref().is_some_and(|active| active.takes(needed)) {
+                return true;
+            }
+            self.wanted = needed as u64 + RECORDS_AT;
+            let rolled = self.roll();
+            self.wanted = 0;
+            if !rolled {
+                // Whoever asks again asks for this size again.
+                return false;
+            }
+        }
+        self.active.as_ref().is_some_and(|active| active.takes(needed))
+    }
+
+    fn fits(&self, batch: &Batch, needed: usize) -> bool {
+        let used = self.buffer.len() + (batch.ends.len() + 2) * ENTRY + 2 * HEADER;
+        self.active.as_ref().is_some_and(|active| active.takes(used + needed))
+    }
+
+    /// Begins a batch with the record that says what was durable before it, and cancellations.
+    pub(super) fn begin_batch(&mut self) -> Option<Batch> {
+        let (number, durable) = match (&self.active, self.previous) {
+            (Some(active), Some(previous)) if active.place == 0 => {
+                debug_assert!(previous.0 < active.file.identity.number);
+                previous
+            }
+            (Some(active), _) => (active.file.identity.number, active.end),
+            (None, _) => return None,
+        };
+        let active = self.active.as_ref()?;
+        let mut batch = Batch {
+            skeleton: active.skeleton.len(),
+            place: active.place,
+            ops: Vec::new(),
+            ends: Vec::new(),
+            begun: HashSet::new(),
+            ended: HashSet::new(),
+            large: Vec::new(),
+            cancels: self.cancels.len(),
+        };
+        self.buffer.clear();
+        let first = [(Entry::bare(Act::Durable, number, durable), &[][..])];
+        self.record(Kind::Batch, 0, None, &[], first);
+        if !self.cancels.is_empty() {
+            let state = lock(&self.state);
+            self.cancels.retain(|(from, _)| state.slot_of(*from).is_some());
+            drop(state);
+            batch.cancels = self.cancels.len();
+            let cancels = std::mem::take(&mut self.cancels);
+            let entries =
+                cancels.iter().map(|(from, to)| (Entry::bare(Act::Cancel, *from, *to), &[][..]));
+            self.record(Kind::Cancel, 0, None, &[], entries);
+            self.cancels = cancels;
+        }
+        Some(batch)
+    }
+
+    /// Encodes a record into the buffer; its sequence number.
+    pub(super) fn record<'a>(
+        &mut self,
+        kind: Kind,
+        flags: u8,
+        message: Option<MessageId>,
+        body: &[u8],
+        entries: impl IntoIterator<Item = (Entry, &'a [u8])>,
+    ) -> u64 {
+        let Some(active) = &mut self.active else { return 0 };
+        let number = sequence(active.file.identity.number, active.place);
+        active.place += 1;
+        let start = self.buffer.len();
+        let mut writer = Writer::begin(&mut self.buffer, active.seed, kind, flags, number, message);
+        if !body.is_empty() {
+            writer.body(body);
+        }
+        for (entry, payload) in entries {
+            writer.entry(entry, payload);
+        }
+        let header = writer.finish();
+        let bytes = self.buffer.get(start..).unwrap_or_default();
+        active.skeleton.push(&header, active.end + start as u64, bytes);
+        number
+    }
+
+    fn add(&mut self, batch: &mut Batch, op: Op) -> Taken {
+        match op {
+            Op::Cancel { message } => {
+                let place = lock(&self.state).message(message).copied();
+                if let Some(place) = place {
+                    let upto = lock(&self.state).sequence(&place);
+                    self.end_messages(&[(message, upto)]);
+                }
+                Taken::Yes
+            }
+            Op::Commit { message, body, envelopes, deadline, answer } => {
+                let used = batch.begun.contains(&message.get())
+                    || lock(&self.state).message(message).is_some();
+                let error = match self.hopeless(deadline, &answer) {
+                    None if used => Some(StoreError::Duplicate),
+                    error => error,
+                };
+                if let Some(error) = error {
+                    let op = Op::Commit { message, body, envelopes, deadline, answer };
+                    self.refuse_op(op, &error);
+                    return Taken::Yes;
+                }
+                let entries = begins(&envelopes);
+                match &body {
+                    LogBody::Inline(bytes) => {
+                        self.record(Kind::Message, 0, Some(message), bytes, entries);
+                    }
+                    LogBody::Large(large) => {
+                        let bytes = large.bytes();
+                        let number =
+                            self.record(Kind::Message, LARGE, Some(message), &bytes, entries);
+                        batch.large.push((number, *large));
+                    }
+                }
+                batch.begun.insert(message.get());
+                batch.ops.push(Op::Commit { message, body, envelopes, deadline, answer });
+                Taken::Yes
+            }
+            Op::End { envelope, done } => match self.began(batch, envelope) {
+                Some(began) => {
+                    batch.ended.insert(envelope);
+                    batch.ends.push(Entry::bare(Act::End, envelope.get(), began));
+                    batch.ops.push(Op::End { envelope, done });
+                    Taken::Yes
+                }
+                None if batch.begun.contains(&envelope.message().get()) => {
+                    Taken::Later(Op::End { envelope, done })
+                }
+                None => {
+                    if let Some(done) = done {
+                        done(Err(StoreError::NotFound));
+                    }
+                    Taken::Yes
+                }
+            },
+            Op::Hold { envelope, held, done } => self.add_hold(batch, envelope, held, done),
+            Op::Replace { end, new, done } => {
+                // What this message's earlier records of this batch began is not known yet.
+                if batch.begun.contains(&end.message().get()) {
+                    return Taken::Later(Op::Replace { end, new, done });
+                }
+                let Some(began) = self.began(batch, end) else {
+                    done(Err(StoreError::NotFound));
+                    return Taken::Yes;
+                };
+                let taken = {
+                    let state = lock(&self.state);
+                    new.iter().any(|envelope| state.envelope(envelope.id).is_some())
+                };
+                if taken {
+                    done(Err(StoreError::Duplicate));
+                    return Taken::Yes;
+                }
+                let first = [(Entry::bare(Act::End, end.get(), began), &[][..])];
+                let entries = first.into_iter().chain(begins(&new));
+                self.record(Kind::Replace, 0, Some(end.message()), &[], entries);
+                batch.ended.insert(end);
+                batch.begun.insert(end.message().get());
+                batch.ops.push(Op::Replace { end, new, done });
+                Taken::Yes
+            }
+            Op::Update { envelope, payload, done } => match self.current(batch, envelope) {
+                Some((began, held)) => {
+                    let entry = Entry { held, ..Entry::bare(Act::Update, envelope.get(), began) };
+                    let message = Some(envelope.message());
+                    self.record(Kind::Update, 0, message, &[], [(entry, &payload[..])]);
+                    batch.ops.push(Op::Update { envelope, payload, done });
+                    Taken::Yes
+                }
+                None if batch.begun.contains(&envelope.message().get()) => {
+                    Taken::Later(Op::Update { envelope, payload, done })
+                }
+                None => {
+                    done(Err(StoreError::NotFound));
+                    Taken::Yes
+                }
+            },
+        }
+    }
+
+    /// Why a message is not taken now.
+    fn hopeless(&self, deadline: Instant, answer: &Answer) -> Option<StoreError> {
+        if answer.is_given() || deadline <= self.now {
+            return Some(StoreError::Expired);
+        }
+        if self.is_failing() {
+            return Some(StoreError::Failing);
+        }
+        self.is_full().then_some(StoreError::Full)
+    }
+
+    /// A hold is an update with the payload that is there already.
+    fn add_hold(
+        &mut self,
+        batch: &mut Batch,
+        envelope: EnvelopeId,
+        held: bool,
+        done: crate::queue::store::Completion<()>,
+    ) -> Taken {
+        // An earlier op of this batch may have changed the payload: then it is not on the disk yet.
+        if !batch.ops.is_empty() {
+            return Taken::Later(Op::Hold { envelope, held, done });
+        }
+        let Some((began, _)) = self.current(batch, envelope) else {
+            done(Err(StoreError::NotFound));
+            return Taken::Yes;
+        };
+        match self.payload(envelope) {
+            Ok(payload) => {
+                let entry = Entry { held, ..Entry::bare(Act::Update, envelope.get(), began) };
+                let message = Some(envelope.message());
+                self.record(Kind::Update, 0, message, &[], [(entry, &payload[..])]);
+                batch.ops.push(Op::Hold { envelope, held, done });
+            }
+            Err(error) => done(Err(error)),
+        }
+        Taken::Yes
+    }
+
+    /// An envelope's payload from the disk.
+    pub(super) fn payload(&self, envelope: EnvelopeId) -> Result<Vec<u8>, StoreError> {
+        let (file, offset, length) = {
+            let state = lock(&self.state);
+            let place = state.envelope(envelope).ok_or(StoreError::NotFound)?;
+            let file = state.segment(place.segment).and_then(|segment| segment.file.clone());
+            (file.ok_or(StoreError::NotFound)?, place.offset(), place.length)
+        };
+        match file.entry(offset, length)? {
+            Some((entry, payload)) if entry.id == envelope.get() => Ok(payload),
+            _ => Err(StoreError::Corrupt {
+                id: envelope.to_string(),
+                reason: "checksum of envelope is wrong",
+            }),
+        }
+    }
+
+    /// The sequence number in which a live envelope began; `None` if it ended, in this batch too.
+    fn began(&self, batch: &Batch, envelope: EnvelopeId) -> Option<u64> {
+        self.current(batch, envelope).map(|(began, _)| began)
+    }
+
+    fn current(&self, batch: &Batch, envelope: EnvelopeId) -> Option<(u64, bool)> {
+        if batch.ended.contains(&envelope) {
+            return None;
+        }
+        let state = lock(&self.state);
+        let place = state.envelope(envelope)?;
+        Some((state.began(place), place.held()))
+    }
+
+    pub(super) fn end_envelopes(&mut self, ends: &[Entry]) {
+        if !ends.is_empty() {
+            let entries = ends.iter().map(|entry| (*entry, &[][..]));
+            self.record(Kind::Done, 0, None, &[], entries);
+        }
+    }
+
+    pub(super) fn end_messages(&mut self, ends: &[(MessageId, u64)]) {
+        if !ends.is_empty() {
+            let entries = ends.iter().map(|(message, upto)| {
+                (Entry::bare(Act::EndMessage, u64::from(message.get()), *upto), &[][..])
+            });
+            self.record(Kind::MessageDone, 0, None, &[], entries);
+        }
+    }
+
+    /// Completes, writes and syncs a batch. On success it counts and its ops are answered.
+    ///
+    /// # Errors
+    /// The ops, if it did not become durable; the segment is left, the batch will be cancelled.
+    pub(super) fn finish_batch(
+        &mut self,
+        mut batch: Batch,
+        queue: &mut VecDeque<Op>,
+    ) -> Result<(), Vec<Op>> {
+        let ends = std::mem::take(&mut batch.ends);
+        self.end_envelopes(&ends);
+        let Some(active) = &mut self.active else { return Err(batch.ops) };
+        if active.place == batch.place + 1 {
+            // Nothing but the batch record: not worth a sync.
+            self.abandon_batch(&batch);
+            return Ok(());
+        }
+        let file = &active.file.file;
+        let written = file.write_at(&self.buffer, active.end).and_then(|()| file.sync());
+        if let Err(error) = written {
+            self.leave_segment(&batch, &error);
+            return Err(batch.ops);
+        }
+        active.end += self.buffer.len() as u64;
+        self.trouble.failed = 0;
+        self.cancels.drain(..batch.cancels);
+        self.count(&batch);
+        if batch.cancels != 0 {
+            let error = StoreError::Failing;
+            for answer in self.refused.drain(..) {
+                answer.give(Err(error.clone()));
+            }
+        }
+        if self.buffer.capacity() > 2 * BATCH {
+            self.buffer = Vec::with_capacity(KEPT_BUFFER);
+        }
+        answer(batch.ops, queue);
+        Ok(())
+    }
+
+    /// Forgets a batch of which nothing was written.
+    pub(super) fn abandon_batch(&mut self, batch: &Batch) {
+        if let Some(active) = &mut self.active {
+            active.skeleton.truncate(batch.skeleton);
+            active.place = batch.place;
+        }
+    }
+
+    /// Takes a durable batch's records into the state.
+    fn count(&mut self, batch: &Batch) {
+        let Some(active) = &self.active else { return };
+        let mut dead = Vec::new();
+        let mut large = batch.large.iter().peekable();
+        let mut state = lock(&self.state);
+        let mut records = 0;
+        for record in active.skeleton.from(batch.skeleton) {
+            let of_record = large
+                .next_if(|(number, _)| *number == record.header.sequence)
+                .map(|(_, large)| *large);
+            state.apply(active.slot, &record, of_record, &mut dead);
+            if let Some(message) = record.header.message_id().filter(|_| of_record.is_some()) {
+                // Its CRC was taken from the file just now.
+                state.large_is_checked(message);
+            }
+            records += 1;
+        }
+        state.figures.records += records;
+        state.figures.batches += 1;
+        state.figures.written_bytes += self.buffer.len() as u64;
+        drop(state);
+        self.bury_large(dead);
+    }
+
+    /// Gives up the active segment after a failed write or sync: it is never synced again.
+    fn leave_segment(&mut self, batch: &Batch, error: &std::io::Error) {
+        lock(&self.state).figures.failures += 1;
+        self.trouble.failed = self.trouble.failed.saturating_add(1);
+        if is_no_room(error) {
+            self.trouble.no_room = true;
+        }
+        if let Some(active) = &self.active {
+            let number = active.file.identity.number;
+            let (from, to) = (sequence(number, batch.place), sequence(number, active.place - 1));
+            self.cancels.push((from, to));
+            if let Some(segment) = lock(&self.state).segment_mut(active.slot) {
+                segment.void_from = from;
+            }
+        }
+        self.retire(false);
+    }
+
+    /// Puts what a failed batch held back into the queue, messages excepted: they are refused once
+    /// the batch is cancelled.
+    fn put_back(&mut self, ops: Vec<Op>, queue: &mut VecDeque<Op>) {
+        for op in ops.into_iter().rev() {
+            match op {
+                Op::Commit { message, body, answer, .. } => {
+                    self.discard(message, &body);
+                    self.refused.push(answer);
+                }
+                other => queue.push_front(other),
+            }
+        }
+        if self.is_failing() {
+            self.refuse(queue);
+        }
+    }
+
+    /// Answers everything that can be answered with a refusal; ends stay, since they need no answer
+    /// and are written when the log works again.
+    fn refuse(&mut self, queue: &mut VecDeque<Op>) {
+        let error = self.refusal();
+        self.refuse_failed();
+        for op in std::mem::take(queue) {
+            queue.extend(self.refuse_op(op, &error));
+        }
+    }
+
+    /// Refuses an op; gives it back if it must not be refused.
+    fn refuse_op(&mut self, op: Op, error: &StoreError) -> Option<Op> {
+        match op {
+            Op::Commit { message, body, answer, .. } => {
+                self.discard(message, &body);
+                answer.give(Err(error.clone()));
+            }
+            Op::Hold { done, .. }
+            | Op::Replace { done, .. }
+            | Op::Update { done, .. }
+            | Op::End { done: Some(done), .. } => done(Err(error.clone())),
+            op @ (Op::End { done: None, .. } | Op::Cancel { .. }) => return Some(op),
+        }
+        None
+    }
+
+    /// Removes the file of a large body that will not be referred to.
+    fn discard(&mut self, message: MessageId, body: &LogBody) {
+        if let LogBody::Large(large) = body {
+            self.bury_large(vec![DeadLarge { message, reference: Some(*large) }]);
+        }
+    }
+}
+
+impl Active {
+    /// Whether `needed` more bytes, and a record's number, are left.
+    fn takes(&self, needed: usize) -> bool {
+        self.end + needed as u64 <= self.file.identity.size && self.place + 64 < 1 << RECORD_BITS
+    }
+}
+
+/// Tells those who waited for a batch. A message that nobody waits for any more is taken back.
+fn answer(ops: Vec<Op>, queue: &mut VecDeque<Op>) {
+    for op in ops {
+        match op {
+            Op::Cancel { .. } => {}
+            Op::Commit { message, answer, .. } => {
+                if !answer.give(Ok(())) {
+                    queue.push_front(Op::Cancel { message });
+                }
+            }
+            Op::End { done, .. } => {
+                if let Some(done) = done {
+                    done(Ok(()));
+                }
+            }
+            Op::Hold { done, .. } | Op::Replace { done, .. } | Op::Update { done, .. } => {
+                done(Ok(()));
+            }
+        }
+    }
+}
+
+fn begins(envelopes: &[NewEnvelope]) -> impl Iterator<Item = (Entry, &[u8])> {
+    envelopes.iter().map(|new| (Entry::bare(Act::Begin, new.id.get(), 0), &new.payload[..]))
+}
+
+/// At most how many bytes an op takes in the log.
+pub(super) fn op_space(op: &Op) -> usize {
+    let payloads = |envelopes: &[NewEnvelope]| -> usize {
+        record_space(0, envelopes.iter().map(|new| new.payload.len()))
+    };
+    match op {
+        Op::Cancel { .. } => HEADER + ENTRY,
+        Op::End { .. } => ENTRY,
+        Op::Commit { body, envelopes, .. } => {
+            let body = match body {
+                LogBody::Inline(bytes) => bytes.len(),
+                LogBody::Large(_) => LargeRef::LENGTH,
+            };
+            payloads(envelopes) + super::record::padded(body)
+        }
+        Op::Hold { .. } => record_space(0, std::iter::once(crate::queue::store::MAX_PAYLOAD)),
+        Op::Replace { new, .. } => payloads(new) + ENTRY,
+        Op::Update { payload, .. } => record_space(0, std::iter::once(payload.len())),
+    }
+}

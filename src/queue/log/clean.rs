@@ -1,0 +1,365 @@
+//! Compaction: what is still needed of a mostly dead segment is copied forward, so that its file
+//! can go.
+//!
+//! Copied are: a live message whose body is here (with all its live envelopes, wherever they
+//! are, as one record in the place of all earlier ones); an envelope that began or was last updated
+//! here; the end of an envelope or message whose beginning is in another segment still on the disk;
+//! a cancellation of records still on the disk. Copies are batches of their own, so nothing else can
+//! speak about an envelope while it moves.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+
+use super::engine::{Log, lock};
+use super::keeper::Job;
+use super::record::{Act, Entry, HEADER, Kind, LARGE, MERGED, padded};
+use super::segment::{Record, Skeleton};
+use super::state::{EnvelopePlace, SegmentSlot, State};
+use crate::model::id::{EnvelopeId, MessageId};
+use crate::queue::store::StoreError;
+
+/// About how many bytes are copied in one step: those who commit meanwhile wait for it.
+const STEP: usize = 256 * 1024;
+
+/// How far compaction is.
+pub(super) enum Cleaning {
+    /// Nothing is being compacted.
+    Idle,
+    /// The contents of a segment are being read.
+    Reading(SegmentSlot),
+    /// Records from `position` on have yet to be looked at.
+    Copying { slot: SegmentSlot, skeleton: Skeleton, position: usize },
+}
+
+/// What a step copies.
+#[derive(Default)]
+struct Copies {
+    messages: HashSet<u32>,
+    ends: Vec<Entry>,
+    message_ends: Vec<(MessageId, u64)>,
+    cancels: Vec<Entry>,
+}
+
+/// One thing to be copied.
+enum Needed {
+    /// A live message with its body.
+    Message(MessageId),
+    /// An envelope that began here; its message's body is elsewhere.
+    Began(EnvelopeId),
+    /// An envelope whose newest payload is here.
+    Payload(EnvelopeId),
+    /// The end of an envelope.
+    End(Entry),
+    /// The end of a message.
+    EndMessage(MessageId, u64),
+    /// A cancellation.
+    Cancel(Entry),
+}
+
+impl Log {
+    /// Begins compaction of the segment that gives most for least, if space should be won back.
+    pub(super) fn choose_victim(&mut self) {
+        if !matches!(self.cleaning, Cleaning::Idle) {
+            return;
+        }
+        let state = lock(&self.state);
+        let closed = |segment: &super::state::Segment| {
+            !segment.open && !segment.leaving && !segment.drained && !segment.is_free()
+        };
+        let total: u64 = state
+            .segments()
+            .filter(|(_, segment)| closed(segment))
+            .map(|(_, segment)| segment.identity.size)
+            .sum();
+        let spare_room = if self.is_full() { 1 } else { 2 };
+        if total <= spare_room * state.live() + self.target {
+            return;
+        }
+        // In per mille of the size; the cheapest first.
+        let share = |segment: &super::state::Segment| {
+            segment.cost().saturating_mul(1000) / segment.identity.size.max(1)
+        };
+        let victim = state
+            .segments()
+            .filter(|(_, segment)| closed(segment) && !segment.stuck && share(segment) < 750)
+            .min_by_key(|(_, segment)| share(segment))
+            .and_then(|(slot, segment)| Some((slot, segment.file.clone()?)));
+        drop(state);
+        if let Some((slot, file)) = victim {
+            self.cleaning = Cleaning::Reading(slot);
+            self.jobs.push(Job::Read { slot, file });
+        }
+    }
+
+    pub(super) fn cleaning_read(&mut self, slot: SegmentSlot, result: io::Result<Skeleton>) {
+        if !matches!(self.cleaning, Cleaning::Reading(waiting) if waiting == slot) {
+            return;
+        }
+        match result {
+            Ok(skeleton) => self.cleaning = Cleaning::Copying { slot, skeleton, position: 0 },
+            Err(_) => self.give_up_cleaning(slot),
+        }
+    }
+
+    /// Whether a step of compaction can be done now.
+    pub(super) fn can_clean(&self) -> bool {
+        let copying = matches!(self.cleaning, Cleaning::Copying { .. });
+        copying && !self.copy_waits && !self.is_failing()
+    }
+
+    fn give_up_cleaning(&mut self, slot: SegmentSlot) {
+        self.cleaning = Cleaning::Idle;
+        if let Some(segment) = lock(&self.state).segment_mut(slot) {
+            segment.stuck = true;
+        }
+    }
+
+    /// Copies about [`STEP`] bytes forward, as one batch.
+    pub(super) fn clean_step(&mut self) {
+        let Cleaning::Copying { slot, skeleton, position } =
+            std::mem::replace(&mut self.cleaning, Cleaning::Idle)
+        else {
+            return;
+        };
+        match self.copy(slot, &skeleton, position) {
+            Ok(Some(position)) => {
+                self.cleaning = Cleaning::Copying { slot, skeleton, position };
+            }
+            Ok(None) => {
+                if let Some(segment) = lock(&self.state).segment_mut(slot) {
+                    segment.drained = true;
+                }
+                self.maintain();
+            }
+            Err(_) => self.give_up_cleaning(slot),
+        }
+    }
+
+    /// Copies from `position` on; where to go on, `None` at the end.
+    fn copy(
+        &mut self,
+        slot: SegmentSlot,
+        skeleton: &Skeleton,
+        position: usize,
+    ) -> Result<Option<usize>, StoreError> {
+        let void_from = lock(&self.state).segment(slot).map_or(0, |segment| segment.void_from);
+        let needed = self.copy_needs.max(self.options.smallest_segment as usize / 8);
+        if !self.has_room(needed) {
+            // Without a segment to come there is nothing to win.
+            self.copy_waits = self.is_waiting();
+            return if self.copy_waits { Ok(Some(position)) } else { Err(StoreError::Full) };
+        }
+        self.copy_needs = 0;
+        let Some(batch) = self.begin_batch() else { return Err(StoreError::Failing) };
+        let mut copies = Copies::default();
+        let mut next = position;
+        let mut complete = true;
+        for record in skeleton.from(position) {
+            if self.buffer.len() + copies.space() > STEP {
+                complete = false;
+                break;
+            }
+            if record.header.sequence < void_from {
+                match self.copy_record(slot, &record, &mut copies) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        complete = false;
+                        break;
+                    }
+                    Err(error) => {
+                        self.abandon_batch(&batch);
+                        return Err(error);
+                    }
+                }
+            }
+            next = record.next;
+        }
+        self.end_envelopes(&copies.ends);
+        self.end_messages(&copies.message_ends);
+        if !copies.cancels.is_empty() {
+            let entries = copies.cancels.iter().map(|entry| (*entry, &[][..]));
+            self.record(Kind::Cancel, 0, None, &[], entries);
+        }
+        let written = self.buffer.len() as u64;
+        let failed = self.finish_batch(batch, &mut VecDeque::new()).is_err();
+        if failed {
+            return Err(StoreError::Failing);
+        }
+        lock(&self.state).figures.compacted_bytes += written;
+        Ok((!complete).then_some(next))
+    }
+
+    /// Copies what is needed of a record; `false` if the rest must wait for another segment.
+    fn copy_record(
+        &mut self,
+        slot: SegmentSlot,
+        record: &Record<'_>,
+        copies: &mut Copies,
+    ) -> Result<bool, StoreError> {
+        let needed = needed_of(&lock(&self.state), slot, record);
+        for one in needed {
+            match one {
+                Needed::Message(message) => {
+                    if copies.messages.contains(&message.get()) {
+                        continue;
+                    }
+                    if !self.copy_message(message, copies)? {
+                        return Ok(false);
+                    }
+                }
+                Needed::Began(id) | Needed::Payload(id)
+                    if copies.messages.contains(&id.message().get()) => {}
+                Needed::Began(id) => {
+                    if !self.copy_envelope(id, true, copies)? {
+                        return Ok(false);
+                    }
+                }
+                Needed::Payload(id) => {
+                    if !self.copy_envelope(id, false, copies)? {
+                        return Ok(false);
+                    }
+                }
+                Needed::End(entry) => copies.ends.push(entry),
+                Needed::EndMessage(message, upto) => copies.message_ends.push((message, upto)),
+                Needed::Cancel(entry) => copies.cancels.push(entry),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether so many more bytes fit into this batch, or into an empty segment.
+    fn has_room_for_copy(&mut self, needed: usize, copies: &Copies) -> Result<bool, StoreError> {
+        let used = self.buffer.len() + copies.space() + 3 * HEADER;
+        let fits = self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.end + (used + needed) as u64 <= active.file.identity.size);
+        if fits {
+            return Ok(true);
+        }
+        // Nothing of this batch may be lost, so the segment is changed between batches: asked for
+        // here, found by the next step.
+        self.copy_needs = needed + 16 * HEADER;
+        Ok(false)
+    }
+
+    fn copy_message(&mut self, id: MessageId, copies: &mut Copies) -> Result<bool, StoreError> {
+        let (file, place, envelopes) = {
+            let state = lock(&self.state);
+            let Some(place) = state.message(id).copied() else { return Ok(true) };
+            let file = state.segment(place.segment).and_then(|segment| segment.file.clone());
+            (file.ok_or(StoreError::NotFound)?, place, state.envelopes_of(id))
+        };
+        let payloads: usize =
+            envelopes.iter().map(|envelope| 24 + padded(usize::from(envelope.length))).sum();
+        let needed = HEADER + padded(place.body_length() as usize) + payloads;
+        if !self.has_room_for_copy(needed, copies)? {
+            return Ok(false);
+        }
+        let corrupt = StoreError::Corrupt { id: id.to_string(), reason: "checksum is wrong" };
+        let (_, body) = file.body(place.offset(), place.body_length())?.ok_or(corrupt)?;
+        let entries = envelopes
+            .iter()
+            .filter_map(|place| Some((place.id()?, place.held())))
+            .map(|(id, held)| {
+                let entry = Entry { held, ..Entry::bare(Act::Begin, id.get(), 0) };
+                Ok((entry, self.payload(id)?))
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let flags = MERGED | if place.is_large() { LARGE } else { 0 };
+        let entries = entries.iter().map(|(entry, payload)| (*entry, &payload[..]));
+        self.record(Kind::Message, flags, Some(id), &body, entries);
+        copies.messages.insert(id.get());
+        Ok(true)
+    }
+
+    fn copy_envelope(
+        &mut self,
+        id: EnvelopeId,
+        begins: bool,
+        copies: &Copies,
+    ) -> Result<bool, StoreError> {
+        let (began, held, length) = {
+            let state = lock(&self.state);
+            let Some(place) = state.envelope(id) else { return Ok(true) };
+            (state.began(place), place.held(), usize::from(place.length))
+        };
+        if !self.has_room_for_copy(HEADER + 64 + length, copies)? {
+            return Ok(false);
+        }
+        let payload = self.payload(id)?;
+        let message = Some(id.message());
+        if begins {
+            let end = Entry::bare(Act::End, id.get(), began);
+            let begin = Entry { held, ..Entry::bare(Act::Begin, id.get(), 0) };
+            let entries = [(end, &[][..]), (begin, &payload[..])];
+            self.record(Kind::Replace, 0, message, &[], entries);
+        } else {
+            let update = Entry { held, ..Entry::bare(Act::Update, id.get(), began) };
+            self.record(Kind::Update, 0, message, &[], [(update, &payload[..])]);
+        }
+        Ok(true)
+    }
+}
+
+impl Copies {
+    fn space(&self) -> usize {
+        (self.ends.len() + self.message_ends.len() + self.cancels.len()) * super::record::ENTRY
+    }
+}
+
+/// What of a record in the segment `slot` must be on the disk somewhere.
+fn needed_of(state: &State, slot: SegmentSlot, record: &Record<'_>) -> Vec<Needed> {
+    let header = &record.header;
+    let mut needed = Vec::new();
+    let elsewhere = |sequence| state.slot_of(sequence).is_some_and(|of| of != slot);
+    let mentioned = |id, upto| state.mentions_before(id, upto).iter().any(|of| *of != slot);
+    if header.kind == Kind::Message
+        && let Some(id) = header.message_id()
+    {
+        let live = state
+            .message(id)
+            .is_some_and(|place| place.has_body() && state.sequence(place) == header.sequence);
+        let before = header.sequence.saturating_sub(1);
+        if live {
+            needed.push(Needed::Message(id));
+        } else if header.flags & MERGED != 0 && mentioned(id, before) {
+            needed.push(Needed::EndMessage(id, before));
+        }
+    }
+    for (entry, offset) in record.entries() {
+        match entry.act {
+            Act::Begin | Act::Update => {
+                let Some(id) = EnvelopeId::new(entry.id) else { continue };
+                let Some(place) = state.envelope(id) else { continue };
+                if entry.act == Act::Begin && state.began(place) == header.sequence {
+                    let body_here = state
+                        .message(id.message())
+                        .is_some_and(|message| message.has_body() && message.segment == slot);
+                    // With its message, or alone.
+                    needed.push(match body_here {
+                        true => Needed::Message(id.message()),
+                        false => Needed::Began(id),
+                    });
+                } else if is_here(place, slot, offset) && entry.act == Act::Update {
+                    needed.push(Needed::Payload(id));
+                }
+            }
+            Act::End if elsewhere(entry.reference) => needed.push(Needed::End(entry)),
+            Act::EndMessage => {
+                if let Some(id) = u32::try_from(entry.id).ok().and_then(MessageId::new)
+                    && mentioned(id, entry.reference)
+                {
+                    needed.push(Needed::EndMessage(id, entry.reference));
+                }
+            }
+            Act::Cancel if elsewhere(entry.id) => needed.push(Needed::Cancel(entry)),
+            Act::End | Act::Cancel | Act::Durable => {}
+        }
+    }
+    needed
+}
+
+fn is_here(place: &EnvelopePlace, slot: SegmentSlot, offset: u64) -> bool {
+    place.segment == slot && place.offset() == offset
+}
