@@ -10,7 +10,6 @@ mod action;
 mod diagnostics;
 mod explain;
 mod filter;
-pub mod format;
 mod globals;
 mod input;
 mod lexer;
