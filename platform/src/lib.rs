@@ -1,1 +1,3 @@
 //! What Pillarbox asks of an operating system.
+
+pub mod caller;
