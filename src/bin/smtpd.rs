@@ -28,7 +28,7 @@ fn play(role: Role, options: &Options) -> ExitCode {
     let _title = platform::process::set_title(role.name());
     log::start(options.sink(), options.verbose);
     match role {
-        Role::Control => keys::run(),
+        Role::Control => control::run(),
         Role::Dispatcher => dispatcher::run(),
         Role::Keys => keys::run(),
         Role::Lookup => lookup::run(),
