@@ -231,13 +231,19 @@ impl Running {
         }
     }
 
-    /// Whether an idle session is no longer needed.
-    fn may_leave(&mut self, idle_for: Duration, keepalive: Duration) -> bool {
-        if self.post.lock().may_leave_early() {
-            self.leaves_early = true;
-            return true;
+    /// Whether an idle session is no longer needed; if so nobody counts on it from now on.
+    fn leaves(&mut self, idle_for: Duration, keepalive: Duration) -> bool {
+        let mut relay = self.post.lock();
+        if relay.waiting() > 0 {
+            return false;
         }
-        idle_for >= keepalive
+        self.leaves_early = relay.may_leave_early();
+        if !self.leaves_early && idle_for < keepalive {
+            return false;
+        }
+        relay.session_wakes();
+        self.is_idle = false;
+        true
     }
 
     fn settle(&mut self, index: usize, verdict: &Verdict) {
@@ -359,7 +365,7 @@ impl Connection {
                 () = &mut work => {}
                 _ = self.stream.readable() => {}
                 () = tokio::time::sleep(IDLE_LOOK.min(self.keepalive)) => {
-                    if running.may_leave(now().duration_since(idle_since), self.keepalive) {
+                    if running.leaves(now().duration_since(idle_since), self.keepalive) {
                         return self.session.quit();
                     }
                 }

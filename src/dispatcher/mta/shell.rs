@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use super::action::{RelayAction, RelayKey, Target};
 use super::deferred::Deferred;
-use super::directory::{Directory, Event, Sink};
+use super::directory::{Directory, Event, NoEntry, Sink};
 use super::log::DeliveryLine;
 use super::network::{Network, RouteId, RouteStatus};
 use super::relay::{Pushed, Relay, RelayFailure, Step};
@@ -28,6 +28,8 @@ use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 const FORGET_EVERY: u32 = 64;
 /// Names of servers that are remembered.
 const NAMES: usize = 10_000;
+/// How long a name is remembered.
+const NAME_AGE: Duration = Duration::from_secs(3600);
 
 /// Outgoing mail. Clones are the same.
 ///
@@ -53,7 +55,8 @@ pub(super) struct State {
     relays_made: u64,
     pub(super) network: Network,
     deferred: Deferred,
-    names: HashMap<IpAddr, Arc<str>>,
+    /// Names of servers, and when to ask again.
+    names: HashMap<IpAddr, (Arc<str>, Instant)>,
     sessions_ended: u32,
 }
 
@@ -154,14 +157,22 @@ impl Mta {
 
     /// Submits a job whose smart host is found in a table.
     async fn submit_by_table(&self, job: RelayJob, action: Arc<RelayAction>) {
-        let (table, domain) = match &action.target {
-            Target::DomainTable(table) => {
-                (table, Some(job.envelope.route.destination.domain().to_ascii_lowercase()))
+        let domain = job.envelope.route.destination.domain().to_ascii_lowercase();
+        // In a task of its own, so that a panic defers the envelope instead of losing sight of it.
+        let look_up = tokio::spawn({
+            let (mta, action) = (self.clone(), Arc::clone(&action));
+            async move {
+                match &action.target {
+                    Target::DomainTable(table) => {
+                        mta.directory().smart_host(table, Some(&domain)).await
+                    }
+                    Target::HostTable(table) => mta.directory().smart_host(table, None).await,
+                    Target::Host(url) => Ok(url.clone()),
+                    Target::Backup(_) | Target::Exchanges => Err(NoEntry),
+                }
             }
-            Target::HostTable(table) => (table, None),
-            Target::Backup(_) | Target::Exchanges | Target::Host(_) => return,
-        };
-        let Ok(url) = self.directory().smart_host(table, domain.as_deref()).await else {
+        });
+        let Ok(Ok(url)) = look_up.await else {
             let id = job.envelope.id;
             tracing::warn!("warn: Failed to retrieve smarthost for envelope {id}");
             return self.defer_unsent(&job.envelope, None, "Cannot retrieve smarthost");
@@ -420,7 +431,9 @@ impl Mta {
 
     /// The name of a server, if it was asked for before.
     pub(super) fn known_name(&self, address: IpAddr) -> Option<Arc<str>> {
-        self.state().names.get(&address).cloned()
+        let state = self.state();
+        let (name, stale_at) = state.names.get(&address)?;
+        (*stale_at > now()).then(|| Arc::clone(name))
     }
 
     /// Keeps the name of a server for log lines.
@@ -429,7 +442,7 @@ impl Mta {
         if state.names.len() >= NAMES {
             state.names.clear();
         }
-        state.names.insert(address, Arc::clone(name));
+        state.names.insert(address, (Arc::clone(name), now() + NAME_AGE));
     }
 
     /// A session ended before it was ready: its route is left alone for a while.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::dispatcher::mta::body::Body;
-use crate::dispatcher::mta::directory::{Answer, NoEntry, Release};
+use crate::dispatcher::mta::directory::{Answer, Release};
 use crate::dispatcher::mta::fixture::envelope;
 use crate::dispatcher::mta::limits::{LimitTable, Limits};
 use crate::model::dns::{Confirmed, DnsFailure, Exchange, Reverse};
@@ -160,6 +160,18 @@ async fn serve(
 struct Names {
     exchanges: HashMap<&'static str, Result<Vec<Exchange>, DnsFailure>>,
     smart_hosts: HashMap<String, String>,
+    /// Looking up any of this panics.
+    defects: Vec<&'static str>,
+}
+
+impl Names {
+    fn with_defect(defect: &'static str) -> Self {
+        Self { defects: vec![defect], ..Self::default() }
+    }
+
+    fn check(&self, what: &str) {
+        assert!(!self.defects.contains(&what), "a defect");
+    }
 }
 
 fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
@@ -168,6 +180,7 @@ fn ready<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
 
 impl Directory for Names {
     fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Result<Vec<Exchange>, DnsFailure>> {
+        self.check("mx");
         let known = self.exchanges.get(domain).cloned();
         ready(known.unwrap_or(Err(DnsFailure::DoesNotExist)))
     }
@@ -182,6 +195,7 @@ impl Directory for Names {
     }
 
     fn reverse(&self, _: IpAddr) -> Answer<'_, Reverse> {
+        self.check("reverse");
         ready(Reverse { name: Some("fake.test".into()), confirmed: Confirmed::Pass })
     }
 
@@ -190,6 +204,7 @@ impl Directory for Names {
         _table: &'a str,
         domain: Option<&'a str>,
     ) -> Answer<'a, Result<String, NoEntry>> {
+        self.check("smart_host");
         let url = self.smart_hosts.get(domain.unwrap_or_default()).cloned();
         ready(url.ok_or(NoEntry))
     }
@@ -690,5 +705,23 @@ fn a_server_without_a_banner_is_left_after_five_minutes() {
         assert_eq!(failure.text, "Network error on destination MXs");
         assert!(start.elapsed() >= Duration::from_secs(300), "{:?}", start.elapsed());
         drop(listener);
+    });
+}
+
+#[test]
+fn a_panic_defers_the_mail_at_hand_and_nothing_else() {
+    run(async {
+        let host = || Target::Host("smtp://127.0.0.1:1".into());
+        let cases = [
+            (host(), "reverse", "Network error on destination MXs"),
+            (Target::Exchanges, "mx", "Temporary failure in MX lookup"),
+            (Target::HostTable("t".into()), "smart_host", "Cannot retrieve smarthost"),
+        ];
+        for (target, defect, text) in cases {
+            let mut out = Out::new(target, Names::with_defect(defect));
+            out.send(1, &["a@r.test"], &memory("x\n"));
+            assert_eq!(out.outcomes(1).await, [(1, format!("4.0.0 {text}"))], "{defect}");
+            out.becomes_idle().await;
+        }
     });
 }
