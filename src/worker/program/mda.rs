@@ -29,7 +29,8 @@ pub enum Status {
 }
 
 fn execute(words: impl IntoIterator<Item = OsString>) -> Result<(), Status> {
-    let mut words = words.into_iter().filter(|word| word != "--");
+    let mut words = words.into_iter().peekable();
+    words.next_if(|word| word == "--");
     let (command, more) = (words.next(), words.next());
     let wrong = |what: &str| Status::Said(usage(PROGRAM, what));
     let command = command.ok_or_else(|| wrong("a command is needed"))?;
