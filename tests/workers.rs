@@ -370,7 +370,7 @@ fn the_system_mailbox_is_made_and_unlocked_and_never_a_link() {
     assert_eq!(worker.deliver(Method::Mbox), DELIVERED);
     let mail = spawner.directory.path().join("mail");
     let mailbox = mail.join(&spawner.account.name);
-    assert_eq!(files(&mail), [mailbox.clone()], "no lock is left");
+    assert_eq!(files(&mail), std::slice::from_ref(&mailbox), "no lock is left");
     assert_eq!(fs::metadata(&mailbox).unwrap().uid(), spawner.account.uid);
     assert_eq!(mode(&mailbox), 0o600);
     let text = fs::read_to_string(&mailbox).unwrap();
