@@ -55,8 +55,15 @@ impl Spawner {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut account = account();
-        for name in ["home", "mail"] {
+        for name in ["home", "mail", "libexec"] {
             fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let libexec = directory.path().join("libexec");
+        for (name, built) in [
+            ("mail.maildir", env!("CARGO_BIN_EXE_mail-maildir")),
+            ("mail.mda", env!("CARGO_BIN_EXE_mail-mda")),
+        ] {
+            fs::copy(built, libexec.join(name)).unwrap();
         }
         let home = directory.path().join("home");
         if is_root() {
@@ -74,7 +81,7 @@ impl Spawner {
         let setup = SpawnerSetup {
             daemon: is_root().then(|| account.clone()),
             mailboxes: directory.path().join("mail").to_str().unwrap().to_owned(),
-            libexec: "/nowhere".to_owned(),
+            libexec: libexec.to_str().unwrap().to_owned(),
             server_name: "host.example".to_owned(),
             rootless: !is_root(),
         };
@@ -326,6 +333,35 @@ fn a_command_has_the_identity_a_session_and_no_descriptors_of_ours() {
 }
 
 #[test]
+fn actions_take_the_documented_shell_form_where_it_matters() {
+    // queue section 5.1: the outer shell reads the line first, a wrapper gets it expanded
+    let mut spawner = Spawner::start();
+    let mut worker = spawner.own_worker(true);
+    let home = spawner.home();
+    let line = "echo $EXTENSION '%{sender}' > mda; cat >> mda".to_owned();
+    assert_eq!(worker.deliver(Method::Command { line }), DELIVERED);
+    let text = fs::read_to_string(home.join("mda")).unwrap();
+    assert!(text.starts_with("ext s@x\nReturn-Path: <s@x>\n"), "{text}");
+
+    let path = Some("$HOME/$USER".to_owned());
+    assert_eq!(worker.deliver(Method::Maildir { path, junk: true }), DELIVERED);
+    assert_eq!(files(&home.join(&spawner.account.name).join("new")).len(), 1);
+
+    let mut record = worker.record(MAILDIR);
+    record.wrapper = Some("echo '%{mda}' > line; %{mda}".to_owned());
+    worker.send(9, &record, inline("x"));
+    assert_eq!(worker.outcome(), (9, DELIVERED));
+    let line = fs::read_to_string(home.join("line")).unwrap();
+    assert!(line.ends_with("/libexec/mail.maildir\n"), "{line}");
+
+    let failed = worker.deliver(Method::Command { line: "echo oops; exit 3".to_owned() });
+    assert_eq!(text_of(&failed), "\"oops\"");
+    assert!(matches!(failed, Outcome::Permanent(_)));
+    let two_words = worker.deliver(Method::Command { line: "a\" \"b".to_owned() });
+    assert_eq!(text_of(&two_words), "\"mail.mda: only one command is supported\"");
+}
+
+#[test]
 fn the_system_mailbox_is_made_and_unlocked_and_never_a_link() {
     // queue case 147
     let mut spawner = Spawner::start();
@@ -334,7 +370,7 @@ fn the_system_mailbox_is_made_and_unlocked_and_never_a_link() {
     assert_eq!(worker.deliver(Method::Mbox), DELIVERED);
     let mail = spawner.directory.path().join("mail");
     let mailbox = mail.join(&spawner.account.name);
-    assert_eq!(files(&mail), [mailbox.clone()], "no lock is left");
+    assert_eq!(files(&mail), std::slice::from_ref(&mailbox), "no lock is left");
     assert_eq!(fs::metadata(&mailbox).unwrap().uid(), spawner.account.uid);
     assert_eq!(mode(&mailbox), 0o600);
     let text = fs::read_to_string(&mailbox).unwrap();

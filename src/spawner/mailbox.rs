@@ -31,11 +31,11 @@ const OS_ERROR: u8 = 71;
 ///
 /// Without root's rights (`unprivileged`) a spool that the user may not write has no dot-lock; the
 /// lock on the mailbox itself is then the only one.
-pub(super) fn start(spool: &str, user: Account, unprivileged: bool) -> io::Result<(Pid, OwnedFd)> {
+pub(super) fn start(spool: &str, user: &Account, unprivileged: bool) -> io::Result<(Pid, OwnedFd)> {
     let (ours, theirs) = platform::fd::socketpair()?;
     let pid = run_in_child(|| {
         close_all_except(&[0, 1, 2, ours.as_raw_fd()]);
-        serve(ours.as_fd(), Path::new(spool), &user, unprivileged);
+        serve(ours.as_fd(), Path::new(spool), user, unprivileged);
         0
     })?;
     Ok((pid, theirs))

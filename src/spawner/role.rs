@@ -214,7 +214,7 @@ impl Spawner {
     fn start_worker(&mut self, order: WorkerOrder, jobs: Option<OwnedFd>) -> io::Result<()> {
         let jobs = jobs.ok_or_else(|| io::Error::other("no channel came with the order"))?;
         let (identity, uid, gid) = (order.identity.clone(), order.account.uid, order.account.gid);
-        let worker = self.starter()?.start(Duty::Deliver(order), Some(jobs))?;
+        let worker = self.starter()?.start(Duty::Deliver(order), Some(jobs.as_fd()))?;
         self.workers.push(Delivery { worker, identity, uid, gid });
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Spawner {
             (_, true) => Err(io::Error::other("the worker has a mailbox open")),
             (None, _) => Err(io::Error::other("there is no set-up")),
             (Some(setup), false) => {
-                mailbox::start(&setup.mailboxes, account_of(delivery), setup.rootless)
+                mailbox::start(&setup.mailboxes, &account_of(delivery), setup.rootless)
             }
         };
         let (error, socket) = match opened {

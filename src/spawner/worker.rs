@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use platform::Role;
@@ -38,14 +38,14 @@ pub(super) struct Worker {
 
 impl Starter<'_> {
     /// Starts a worker for `duty`; `jobs` is its channel to the dispatcher.
-    pub(super) fn start(&self, duty: Duty, jobs: Option<OwnedFd>) -> io::Result<Worker> {
+    pub(super) fn start(&self, duty: Duty, jobs: Option<BorrowedFd<'_>>) -> io::Result<Worker> {
         let name = match &duty {
             Duty::Deliver(order) => order.identity.account.clone(),
             Duty::Users => "user look-ups".to_owned(),
         };
         let (ours, theirs) = platform::fd::socketpair()?;
         let mut control = Control::new(ours)?;
-        let begin = SpawnerToWorker::Begin { setup: self.setup.clone(), duty };
+        let begin = SpawnerToWorker::Begin { setup: self.setup.clone(), duty: Box::new(duty) };
         control.notice(&begin, None).map_err(io::Error::other)?;
 
         let mut arguments: Vec<OsString> =
@@ -53,9 +53,7 @@ impl Starter<'_> {
         arguments.extend(self.flags.iter().cloned());
         let errors = io::stderr();
         let mut descriptors = vec![(errors.as_fd(), 2), (theirs.as_fd(), PARENT_CHANNEL)];
-        if let Some(jobs) = &jobs {
-            descriptors.push((jobs.as_fd(), JOB_CHANNEL));
-        }
+        descriptors.extend(jobs.map(|jobs| (jobs, JOB_CHANNEL)));
         // A session of its own: what is typed at a terminal does not reach a delivery.
         let pid = spawn(self.program, &arguments, &[], &descriptors, true)?;
         Ok(Worker { pid, control: Some(control), name })

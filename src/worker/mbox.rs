@@ -6,9 +6,10 @@
 //!
 //! Sources: mbox(5), mail.local(8); the queue page of the specification, sections 5.8 and 5.9.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,20 @@ pub struct Entry<'a> {
 #[must_use]
 pub fn date(now: &jiff::Zoned) -> String {
     now.strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
+/// Appends `entry` to the file at `path` as mail.mboxfile(8) does, made with mode 0600 if it is
+/// missing.
+///
+/// # Errors
+/// As [`append`], or the file cannot be opened.
+pub fn append_to_path(path: &Path, entry: &mut Entry<'_>) -> Result<(), Failed> {
+    let convention = Convention::File;
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+    let file = file.map_err(|error| {
+        Failed::system(convention.status(), convention.program(), path.display(), &error)
+    })?;
+    append(&file, entry, convention)
 }
 
 /// Appends `entry` to `mailbox`, durably.
@@ -277,8 +292,6 @@ impl Quoter {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::fs::OpenOptions;
-    use std::path::Path;
 
     use super::*;
 

@@ -3,12 +3,11 @@
 //! What a worker cannot do alone, looking up users and opening a locked system mailbox, it asks
 //! of an [`Office`].
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
 use std::net::Shutdown;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::body::{Body, loops, prefix};
@@ -17,7 +16,8 @@ use super::lmtp::{Client, Transaction};
 use super::maildir::{Delivery, Maildirs};
 use super::mbox::{self, Convention, Entry};
 use super::plan::{Plan, needs_directory, plan};
-use super::report::{Failed, NO_USER, Report, TEMPORARY};
+use super::report::{Failed, NO_USER, Report};
+use super::unique::unique;
 use crate::ipc::message::spawner::{Account, UserAnswer};
 use crate::ipc::message::worker::{JobRecord, Method};
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
@@ -221,7 +221,7 @@ impl Performer {
             message,
         };
         match &planned.plan {
-            Plan::Append { path } => append_to_file(path, &mut entry).into(),
+            Plan::Append { path } => mbox::append_to_path(path, &mut entry).into(),
             Plan::Lmtp { destination, recipient } => {
                 let transaction = Transaction {
                     from: record.sender.as_str().to_owned(),
@@ -259,33 +259,6 @@ impl Performer {
     }
 }
 
-/// Appends to a file that an alias names, made with mode 0600 if it is missing.
-///
-/// # Errors
-/// As mail.mboxfile(8) puts it.
-pub fn append_to_file(path: &Path, entry: &mut Entry<'_>) -> Result<(), Failed> {
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Failed::system(TEMPORARY, "mail.mboxfile", path.display(), &error))?;
-    mbox::append(&file, entry, Convention::File)
-}
-
-fn unique() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_err() {
-        // Without the system's source, a name of this process and moment: never seen before, and
-        // made exclusively anyhow.
-        let moment = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-        let process = u128::from(std::process::id()) << 96;
-        bytes = (process ^ moment).to_be_bytes();
-    }
-    bytes
-}
-
 fn home_of(answer: UserAnswer) -> Result<String, Report> {
     let failure = |text: &str, status| Failure { text: text.to_owned(), status };
     match answer {
@@ -310,6 +283,7 @@ fn home_of(answer: UserAnswer) -> Result<String, Report> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::model::Mailbox as Address;

@@ -63,7 +63,7 @@ fn begin() -> Result<(), StartError> {
     control.credit(1);
     // The zone is a file: it is read once, here.
     let _zone = jiff::tz::TimeZone::system();
-    match duty {
+    match *duty {
         Duty::Users => {
             if let Some(daemon) = &setup.daemon {
                 become_account(daemon, setup.rootless)?;

@@ -92,7 +92,7 @@ pub enum SpawnerToWorker {
         /// What holds for all workers.
         setup: SpawnerSetup,
         /// Its duty.
-        duty: Duty,
+        duty: Box<Duty>,
     },
     /// Look up a user (request to a worker with [`Duty::Users`]; answered by
     /// [`WorkerToSpawner::User`]).
