@@ -77,6 +77,7 @@ impl Outbound {
             (DeliveryKind::Local(_), Some((identity, ticket))) => {
                 let _counted = Counted::new(&self.shared.counters.delivering);
                 let outcome = self.mda.deliver(&envelope, identity, ticket).await;
+                self.shared.bodies.attempted(envelope.id.message());
                 answer(responder, outcome);
             }
             (DeliveryKind::Relay, _) => self.relay(envelope, responder).await,
@@ -142,6 +143,7 @@ impl Sink for Relays {
             Event::Retry { envelopes } => self.tell(DispatcherToQueue::Retry(envelopes)),
             Event::Settled { envelope, outcome } => {
                 if let Some(responder) = self.end(envelope) {
+                    self.shared.bodies.attempted(envelope.message());
                     answer(responder, outcome);
                 }
             }
