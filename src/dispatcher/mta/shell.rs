@@ -140,7 +140,9 @@ impl Mta {
             match &action.target {
                 Target::Backup(_) | Target::Exchanges => {
                     let domain = job.envelope.route.destination.domain();
-                    batch.add(&RelayKey::exchanges(domain, Arc::clone(action)), job);
+                    let greeting = &job.envelope.origin.smtp_name;
+                    let key = RelayKey::exchanges(domain, greeting, Arc::clone(action));
+                    batch.add(&key, job);
                 }
                 Target::Host(url) => match self.smart_host(url, action) {
                     Ok(key) => batch.add(&key, job),

@@ -20,7 +20,7 @@ fn action(target: Target) -> Arc<RelayAction> {
 }
 
 fn exchanges_key() -> RelayKey {
-    RelayKey::exchanges("r.test", action(Target::Exchanges))
+    RelayKey::exchanges("r.test", "mx.test", action(Target::Exchanges))
 }
 
 fn host_key() -> RelayKey {

@@ -95,7 +95,9 @@ async fn serve(
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut reply = async |text: &str| {
-        tokio::time::sleep(manners.pace).await;
+        if !manners.pace.is_zero() {
+            tokio::time::sleep(manners.pace).await;
+        }
         write.write_all(format!("{text}\r\n").as_bytes()).await.ok()
     };
     reply(manners.banner).await?;
@@ -544,7 +546,7 @@ fn a_backup_that_is_the_best_exchange_sends_nothing() {
         };
         let exchanges = HashMap::from([("r.test", Ok(vec![us]))]);
         let names = Names { exchanges, ..Names::default() };
-        let mut out = Out::new(Target::Backup("us.test".into()), names);
+        let mut out = Out::new(Target::Backup(Some("us.test".into())), names);
         out.send(1, &["a@r.test"], &memory("x\n"));
         let expected = [(1, "4.0.0 No MX found for destination".into())];
         assert_eq!(out.outcomes(1).await, expected);
