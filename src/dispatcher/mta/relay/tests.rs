@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::dispatcher::mta::action::{RelayAction, Target};
 use crate::dispatcher::mta::fixture::envelope;
+use crate::dispatcher::mta::limits::Family;
 use crate::dispatcher::mta::url::RelayUrl;
 use crate::model::{EnvelopeId, ReversePath};
 
