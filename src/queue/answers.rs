@@ -50,7 +50,8 @@ impl Drop for Gathering {
             fitting.extend(envelope);
         }
         if let Some(answer) = answer {
-            let _gone = answer.reply(&QueueToControl::Envelopes { looked_at, found: fitting }, None);
+            let _gone =
+                answer.reply(&QueueToControl::Envelopes { looked_at, found: fitting }, None);
         }
     }
 }
