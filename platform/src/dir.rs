@@ -227,9 +227,9 @@ pub fn allocate(file: impl AsFd, length: u64) -> io::Result<()> {
     {
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         let flags = nix::fcntl::FallocateFlags::empty();
-        match nix::fcntl::fallocate(file.as_fd(), flags, 0, length) {
-            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => return Err(errno.into()),
-            Ok(()) | Err(_) => {}
+        let allocated = nix::fcntl::fallocate(file.as_fd(), flags, 0, length);
+        if let Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) = allocated {
+            return Err(errno.into());
         }
     }
     #[cfg(not(target_os = "linux"))]

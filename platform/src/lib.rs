@@ -7,6 +7,7 @@
 //!
 //! All `unsafe` code of the server is in this crate.
 
+pub mod caller;
 pub mod dir;
 pub mod disk;
 pub mod durable;

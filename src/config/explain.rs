@@ -14,7 +14,7 @@ use super::tree::{
 
 impl Display for Config {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.tables(f)?;
+        self.named_tables(f)?;
         self.globals(f)?;
         for wrapper in &self.wrappers {
             let (name, command) = (Quoted(&wrapper.name), Quoted(&wrapper.command));
@@ -35,7 +35,7 @@ impl Display for Config {
 
 impl Config {
     /// Tables with names of their own; others are written where they are used.
-    fn tables(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    fn named_tables(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for table in self.tables.iter().filter(|table| !table.name.starts_with('<')) {
             let name = Quoted(&table.name);
             match &table.source {
@@ -416,6 +416,13 @@ mod tests {
             actions.iter().map(|action| (action.name.clone(), action.ttl)).collect::<Vec<_>>()
         };
         assert_eq!(kinds(&again.actions), kinds(&config.actions));
+    }
+
+    #[test]
+    fn a_configuration_travels_between_roles() {
+        let config = good(EVERYTHING);
+        let frame = postcard::to_stdvec(&config).unwrap();
+        assert_eq!(postcard::from_bytes::<Config>(&frame).unwrap(), config);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Numbers of the configuration: what sessions, connections and deliveries may do, and what holds
 //! where nothing is said.
 //!
-//! Source: smtpd.conf(5); the defaults are those that administrators of OpenSMTPD rely on.
+//! Source: smtpd.conf(5).
 
 use std::time::Duration;
 

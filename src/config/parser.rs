@@ -230,7 +230,19 @@ impl Parser<'_> {
 
     /// Takes the next token, which must be a word or a quoted string.
     pub fn text(&mut self) -> Parsed<Quote> {
-        self.accept_text().ok_or_else(|| self.unexpected_next())
+        if let Some(text) = self.accept_text() {
+            return Ok(text);
+        }
+        let token = self.next();
+        let hint = match token.kind {
+            TokenKind::Reserved(_) => "a reserved word: put it in quotes to use it as a value",
+            TokenKind::Number(_) => "a number: put it in quotes to use it as text",
+            TokenKind::Other(byte) if byte.is_ascii_punctuation() && !b"{}=,".contains(&byte) => {
+                "text that begins with this character must be in quotes"
+            }
+            _ => return Err(self.unexpected(&token)),
+        };
+        Err(self.error_with_hint(token.span, "syntax error".to_owned(), hint))
     }
 
     /// Takes the next token, which must be a number.

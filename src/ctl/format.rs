@@ -6,14 +6,15 @@
 //! Sources: the queue page of the specification, 6.4, 6.5 and 8.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::duration::Seconds;
 use super::escape::append_visible;
 use crate::ipc::message::client::{
     Family, ListedEnvelope, ListedKind, ListedState, Statistic, Status,
 };
+use crate::time::duration_to_text;
 
 /// Name of the counter that is printed a second time as a duration.
 const UPTIME: &str = "uptime";
@@ -122,7 +123,8 @@ pub fn statistics(mut statistics: Vec<Statistic>) -> String {
     for Statistic { name, value } in statistics {
         let _ = writeln!(out, "{name}={value}");
         if name == UPTIME {
-            let _ = writeln!(out, "{name}.human={}", Seconds(value));
+            let uptime = Duration::from_secs(value.unsigned_abs());
+            let _ = writeln!(out, "{name}.human={}", duration_to_text(uptime));
         }
     }
     out

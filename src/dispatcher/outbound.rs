@@ -18,7 +18,6 @@ use crate::model::{DeliveryKind, Envelope, EnvelopeId};
 type Answer = Responder<DispatcherToQueue, QueueToDispatcher>;
 
 /// Deliveries that are under way.
-#[derive(Debug)]
 pub struct Outbound {
     shared: Arc<Shared>,
     mda: Arc<Mda>,
@@ -94,7 +93,7 @@ impl Outbound {
             return;
         };
         self.relays.begin(envelope.id, responder);
-        self.mta.submit(RelayJob { envelope, body });
+        self.mta.submit(vec![RelayJob { envelope, body }]);
     }
 }
 

@@ -228,7 +228,7 @@ mod tests {
             // config case 183
             ("bob@example.org # note", Err(BadValue)),
             ("bob # note", Err(BadValue)),
-            // characters that release 7.9 refuses
+            // characters that a shell could take for more
             ("a$b@d", Err(BadValue)),
             ("a`b@d", Err(BadValue)),
             ("a{b@d", Err(BadValue)),

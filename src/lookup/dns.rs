@@ -49,7 +49,8 @@ impl DnsConfig {
                 options.use_hosts_file = ResolveHosts::Always;
                 Self { servers, options }
             }
-            Err(_) => {
+            Err(error) => {
+                tracing::warn!("warn: resolv.conf: {error}; asking the server on this host");
                 let mut local = Self::with_server(SocketAddr::from((Ipv4Addr::LOCALHOST, 53)));
                 local.options.use_hosts_file = ResolveHosts::Always;
                 local

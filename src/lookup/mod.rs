@@ -7,7 +7,6 @@ pub mod address;
 pub mod aliases;
 pub mod dns;
 pub mod expand;
-pub mod format;
 pub mod rules;
 
 mod role;

@@ -6,6 +6,13 @@ use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, ValueExt as _};
 use platform::Role;
+use platform::syslog::SysLog;
+
+use crate::log::Sink;
+
+/// The usage line of smtpd(8).
+pub const USAGE: &str =
+    "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P system] [-T trace] [--state directory]";
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +23,8 @@ pub struct Options {
     pub defines: Vec<(String, String)>,
     /// `-d`: stay in the foreground, log to standard error.
     pub foreground: bool,
+    /// `-F`: stay in the foreground, log to syslog.
+    pub to_syslog: bool,
     /// `-f FILE`: the configuration.
     pub config_file: Option<PathBuf>,
     /// `-h`: say the version and leave.
@@ -64,6 +73,16 @@ pub enum UsageError {
 }
 
 impl Options {
+    /// Where the log lines of this process go.
+    #[must_use]
+    pub fn sink(&self) -> Sink {
+        if self.foreground && !self.to_syslog {
+            return Sink::Terminal;
+        }
+        // Without a system log there is still the terminal.
+        SysLog::open(c"smtpd").map_or(Sink::Terminal, Sink::System)
+    }
+
     /// Reads the command line, without the program's name.
     ///
     /// # Errors
@@ -75,6 +94,10 @@ impl Options {
             match argument {
                 Short('d') => options.foreground = true,
                 Short('D') => options.defines.push(define(&parser.value()?.string()?)?),
+                Short('F') => {
+                    options.foreground = true;
+                    options.to_syslog = true;
+                }
                 Short('f') => options.config_file = Some(parser.value()?.into()),
                 Short('h') => options.version = true,
                 Short('n') => options.check = true,

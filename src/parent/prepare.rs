@@ -71,7 +71,6 @@ pub struct Prepared {
     pub channel_buffer: Option<usize>,
     route_key: Key,
     places: Places,
-    foreground: bool,
 }
 
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> PrepareError {
@@ -109,8 +108,6 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
             }
         })?;
     let listeners = bind(&config)?;
-    platform::service::write_pid_file(&places.pid_file)
-        .map_err(system(places.pid_file.display().to_string()))?;
 
     let mut random = [0; 32];
     getrandom::fill(&mut random)
@@ -143,7 +140,6 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         server_name,
         rootless,
     };
-    tracing::info!("info: Pillarbox {} starting", env!("CARGO_PKG_VERSION"));
     Ok(Some(Prepared {
         config: Arc::new(config),
         listeners,
@@ -155,7 +151,6 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         route_key: master.derive(ROUTE_KEY),
         channel_buffer: options.credits.map(|_| TIGHT_BUFFER),
         places,
-        foreground: options.foreground,
     }))
 }
 
@@ -176,11 +171,12 @@ impl Prepared {
 
     /// Tells whoever waits for it that the service is there.
     pub fn announce_ready(&self) {
+        // Only now: the process that prepared may have been another.
+        if let Err(error) = platform::service::write_pid_file(&self.places.pid_file) {
+            tracing::warn!("warn: {}: {error}", self.places.pid_file.display());
+        }
         if let Err(error) = platform::service::notify_ready() {
             tracing::warn!("warn: the service manager cannot be told: {error}");
-        }
-        if self.foreground && io::stderr().is_terminal() {
-            tracing::debug!("debug: ready");
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
+use super::background::Ready;
 use super::prepare::Prepared;
 use super::requests::Offices;
 use super::slot::{Event, History, Slot, arguments};
@@ -33,7 +34,7 @@ const QUEUE_GRACE: Duration = Duration::from_secs(5);
 const REST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until an administrator or a signal ends it.
-pub fn run(prepared: Prepared) -> ExitCode {
+pub fn run(prepared: Prepared, ready: Option<Ready>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -42,7 +43,7 @@ pub fn run(prepared: Prepared) -> ExitCode {
         }
     };
     runtime.block_on(async {
-        match Supervisor::start(prepared) {
+        match Supervisor::start(prepared, ready) {
             Ok(supervisor) => supervisor.serve().await,
             Err(error) => {
                 tracing::error!("fatal: {error}");
@@ -82,6 +83,8 @@ struct Supervisor {
     stopping: bool,
     /// A set has been ready once: from then on nothing makes the daemon give up.
     ready_once: bool,
+    /// Tells whoever started the daemon that it serves.
+    ready: Option<Ready>,
     failed: bool,
     troubles: HashMap<Role, String>,
     started: Instant,
@@ -101,7 +104,7 @@ enum Restart {
 }
 
 impl Supervisor {
-    fn start(prepared: Prepared) -> std::io::Result<Self> {
+    fn start(prepared: Prepared, ready: Option<Ready>) -> std::io::Result<Self> {
         let (events, inbox) = mpsc::unbounded_channel();
         let (restarts, due) = mpsc::unbounded_channel();
         let mut supervisor = Self {
@@ -115,6 +118,7 @@ impl Supervisor {
             phase: Phase::Running,
             stopping: false,
             ready_once: false,
+            ready,
             failed: false,
             troubles: HashMap::new(),
             started: Instant::now(),
@@ -124,6 +128,7 @@ impl Supervisor {
             restarts,
             due,
         };
+        tracing::info!("info: Pillarbox {} starting", env!("CARGO_PKG_VERSION"));
         supervisor.start_spawner()?;
         supervisor.start_set()?;
         Ok(supervisor)
@@ -346,6 +351,9 @@ impl Supervisor {
         if all && !self.ready_once {
             self.ready_once = true;
             self.prepared.announce_ready();
+            if let Some(ready) = self.ready.take() {
+                ready.tell();
+            }
         }
     }
 

@@ -30,7 +30,9 @@ pub(super) fn confine(role: Role, setup: &Setup) -> Result<String, StartError> {
         words.push("chroot".to_owned());
     }
     platform::privilege::make_undumpable().map_err(fail("not dumpable"))?;
-    let spool = (role == Role::Queue && setup.rootless).then(|| PathBuf::from(&setup.spool));
+    // As the process sees it by now.
+    let spool = if setup.rootless { setup.spool.as_str() } else { "/" };
+    let spool = (role == Role::Queue).then(|| PathBuf::from(spool));
     let extra = Confinement { spool, rootless: setup.rootless };
     let support = platform::sandbox::confine(role, &extra).map_err(fail("sandbox"))?;
     words.push(support.to_string());

@@ -12,6 +12,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use platform::Role;
 use tokio::sync::mpsc;
@@ -28,6 +29,8 @@ pub const PARENT_CHANNEL: i32 = 3;
 pub const JOB_CHANNEL: i32 = 4;
 /// Credits of each direction of the channel to the parent.
 pub const PARENT_WINDOW: u32 = 256;
+/// How often refused calls are looked for.
+const REFUSALS: Duration = Duration::from_secs(10);
 /// Longest serialised set-up, in bytes.
 const MAX_SETUP: usize = 256 * 1024 * 1024;
 
@@ -144,12 +147,15 @@ where
     let _zone = jiff::tz::TimeZone::system();
     let memory = Memory::open();
     let prepared = prepare(&setup)?;
+    // Counting cores reads files.
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let confinement = confine::confine(role, &setup)?;
 
     let mut builder = match threads {
         Threads::Cores => tokio::runtime::Builder::new_multi_thread(),
         Threads::One => tokio::runtime::Builder::new_current_thread(),
     };
+    builder.worker_threads(cores);
     let runtime = builder
         .enable_all()
         .thread_name(role.name())
@@ -160,9 +166,24 @@ where
             .map_err(|source| StartError::Prepare { what: "channel".to_owned(), source })?;
         // A parent that is gone is noticed by the end of `orders`.
         let _gone = parent.notice(&RoleToParent::Ready { confinement }, None).await;
+        tokio::spawn(report_refusals(role));
         serve(Context { setup, parent, orders, memory }, prepared).await;
         Ok(())
     })
+}
+
+/// Says when the confinement has refused calls: a mistake of ours, or an attack.
+async fn report_refusals(role: Role) {
+    let mut known = 0;
+    loop {
+        tokio::time::sleep(REFUSALS).await;
+        let denied = platform::sandbox::denied();
+        if denied.count > known {
+            known = denied.count;
+            let call = denied.latest_call.unwrap_or_default();
+            tracing::warn!("warn: {}: {known} calls refused, the last one {call}", role.name());
+        }
+    }
 }
 
 /// The descriptor that was handed down under this number.

@@ -205,7 +205,8 @@ impl Store for RamStore {
         let end = cursor.position.saturating_add(limit.max(1)).min(rest.len());
         let ids = rest.get(cursor.position..end).unwrap_or_default();
         let envelopes = ids.iter().filter_map(|id| self.read(*id).ok()).collect();
-        let next = (end < rest.len()).then(|| Cursor { rest: Some(rest), position: end });
+        let more = end < rest.len();
+        let next = more.then_some(Cursor { rest: Some(rest), position: end });
         done(Ok(Page { envelopes, next }));
     }
 

@@ -1,15 +1,18 @@
 //! The loop of the queue role: one event after the other, in one thread.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use platform::Role;
+use platform::dir::Dir;
 use tokio::sync::mpsc;
 
 use super::intake::Intake;
+use super::log::{LogStore, Options};
 use super::record;
 use super::release::Releases;
 use super::reports::Reports;
@@ -95,14 +98,14 @@ fn prepare(_: &Setup) -> Result<(), StartError> {
 async fn serve(context: Context, (): ()) {
     let Context { setup, parent, mut orders, memory } = context;
     let (events, mut inbox) = mpsc::unbounded_channel();
-    let spool = if setup.rootless { setup.spool.as_str() } else { "." };
+    // The root directory of the confined process is the spool.
+    let spool = if setup.rootless { setup.spool.as_str() } else { "/" };
     let told = events.clone();
-    let opened = super::log::open(
-        std::path::Path::new(spool),
-        Box::new(move |event| {
+    let opened = Dir::open(Path::new(spool)).map_err(StoreError::from).and_then(|root| {
+        LogStore::open(&root, Options::default(), move |event| {
             let _ended = told.send(Event::Store(event));
-        }),
-    );
+        })
+    });
     let store = match opened {
         Ok(store) => store,
         Err(error) => {
@@ -287,6 +290,10 @@ impl Queue {
             }
             Told::Recovered { envelopes, messages } => {
                 tracing::debug!("debug: queue: {envelopes} envelopes of {messages} messages");
+            }
+            Told::Unusable(reason) => {
+                tracing::error!("fatal: queue: {reason}");
+                self.leaving = true;
             }
             Told::Torn { segment, offset } => {
                 tracing::info!("info: queue: segment {segment} ends torn at byte {offset}");

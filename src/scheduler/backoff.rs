@@ -119,7 +119,9 @@ mod tests {
     fn a_warning_is_sent_by_the_last_failure_before_its_interval() {
         let hours = |h: u64| Duration::from_secs(h * 3600);
         let seconds = Duration::from_secs;
-        let cases: [(&str, &[Duration], i64, i64, Option<Duration>); 9] = [
+        // Intervals, last warning, next try, warning.
+        type Case<'a> = (&'a str, &'a [Duration], i64, i64, Option<Duration>);
+        let cases: [Case; 9] = [
             ("queue case 44: before", &[hours(4)], -1, 10_000, None),
             ("queue case 44: next try exactly at it", &[hours(4)], -1, 14_400, Some(hours(4))),
             ("queue case 44: once", &[hours(4)], 14_400, 19_600, None),

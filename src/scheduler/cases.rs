@@ -180,8 +180,9 @@ fn a_paused_envelope_expires_when_it_is_resumed() {
 fn senders_are_warned_once_an_interval() {
     let seconds = Duration::from_secs;
     let hours4 = seconds(4 * 3600);
-    // The times of the failures that warn.
-    let cases: [(&str, Kind, Vec<Duration>, Vec<(i64, Duration)>); 3] = [
+    // Intervals, and the times of the failures that warn.
+    type Case = (&'static str, Kind, Vec<Duration>, Vec<(i64, Duration)>);
+    let cases: [Case; 3] = [
         ("case 44", Kind::Relay, vec![hours4], vec![(10_000, hours4)]),
         (
             "case 45",
@@ -372,7 +373,8 @@ fn operations_answer_by_the_place_of_the_envelope() {
     };
     let run = [(Work::Deliver(Kind::Relay), 1)];
     let gone = [(Work::Remove, 1)];
-    let cases: [(&str, Operation, usize, &[(Work, u64)]); 24] = [
+    type Case<'a> = (&'a str, Operation, usize, &'a [(Work, u64)]);
+    let cases: [Case; 24] = [
         ("pending", Schedule, 1, &run),
         ("scheduled", Schedule, 1, &run),
         ("held", Schedule, 1, &run),
@@ -401,7 +403,11 @@ fn operations_answer_by_the_place_of_the_envelope() {
     for (name, operation, done, expected) in cases {
         for target in [Target::Envelope(id(1)), Target::Message(id(1).message()), Target::All] {
             let mut scheduler = place(name);
-            assert_eq!(scheduler.administer(operation, target, at(1)), done, "{name} {operation:?}");
+            assert_eq!(
+                scheduler.administer(operation, target, at(1)),
+                done,
+                "{name} {operation:?}"
+            );
             assert_eq!(released(&mut scheduler, 1), expected, "{name} {operation:?}");
             if operation == Pause {
                 let listed = list(&mut scheduler, 1);
@@ -441,7 +447,8 @@ fn a_message_is_all_its_envelopes_and_no_others() {
         let rest = texts(scheduler.list(Target::All, after, at(0)).collect());
         assert_eq!(rest, expected[at_most..], "after {after:?}");
     }
-    for (after, expected) in [(1 << 32 | 1, 2), (2 << 32 | 2, 1), (2 << 32 | 3, 0), (3 << 32 | 9, 0)]
+    for (after, expected) in
+        [(1 << 32 | 1, 2), (2 << 32 | 2, 1), (2 << 32 | 3, 0), (3 << 32 | 9, 0)]
     {
         let listed = scheduler.list(second, EnvelopeId::new(after), at(0)).count();
         assert_eq!(listed, expected, "after {after:x}");

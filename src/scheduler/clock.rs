@@ -54,10 +54,8 @@ impl TimeLine {
             self.now = self.now.saturating_sub(self.ahead);
             self.ahead = 0;
         }
-        self.latest = Reading {
-            monotonic: reading.monotonic.max(self.latest.monotonic),
-            wall: reading.wall,
-        };
+        self.latest =
+            Reading { monotonic: reading.monotonic.max(self.latest.monotonic), wall: reading.wall };
     }
 
     /// Whole seconds on the line.
@@ -99,8 +97,9 @@ mod tests {
 
     #[test]
     fn the_line_follows_small_steps_and_clamps_large_ones() {
-        // Each case: readings after a start at 0 and wall 100 h, then the time on the line.
-        let cases: [(&str, &[(i64, i64)], i64); 8] = [
+        // Readings after a start at 0 and wall 100 h, then the time on the line.
+        type Case<'a> = (&'a str, &'a [(i64, i64)], i64);
+        let cases: [Case; 8] = [
             ("steady", &[(5000, 100 * HOUR + 5000)], 100 * HOUR + 5000),
             ("forward a minute", &[(1000, 100 * HOUR + 61_000)], 100 * HOUR + 61_000),
             ("forward a year", &[(1000, 8860 * HOUR + 1000)], 101 * HOUR + 1000),

@@ -3,7 +3,7 @@
 //! A [`Table`] holds entries in memory and answers by [`Service`]: whether a key is there under the
 //! comparison of that service, or what value it has. [`Tables`] are all tables of a configuration;
 //! they answer a [`Question`] or say that someone else must. How file text becomes entries is in
-//! [`file`]; what values mean is parsed in [`value`] and [`relay_url`]. Nothing here opens a file.
+//! [`mod@file`]; what values mean is parsed in [`value`] and [`relay_url`]. Nothing here opens a file.
 //!
 //! Keys are compared without regard to ASCII case.
 //!

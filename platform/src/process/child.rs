@@ -64,6 +64,27 @@ pub fn run_in_child(work: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
+/// Forks; the child leads a session of its own, works in the root directory and has the null device
+/// as standard input and output. True in the child, false in the caller. Standard error stays, for
+/// what goes wrong at the start.
+///
+/// Only for a process without threads.
+///
+/// # Errors
+/// When no process can be made.
+pub fn daemonise() -> io::Result<bool> {
+    // SAFETY: by contract the caller has no threads, so the child may run any code.
+    if Errno::result(unsafe { libc::fork() })? != 0 {
+        return Ok(false);
+    }
+    nix::unistd::setsid()?;
+    nix::unistd::chdir("/")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    Ok(true)
+}
+
 /// Replaces this process by `program`, with `args` (the name first) and exactly this environment.
 ///
 /// Descriptors and signals are as they are. Answers only if it failed.

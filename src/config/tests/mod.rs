@@ -130,6 +130,10 @@ fn a_diagnostic_shows_the_line_on_a_terminal() {
     assert_eq!(lines[0], "main:2: invalid session limit: max-rcpt 9");
     assert!(shown.contains("2 | smtp limit max-rcpt 9"), "{shown}");
     assert!(shown.contains("^^^^^^^^ a session must be allowed at least 100"), "{shown}");
+    let reserved = load_with("action local mbox\n", &[]).unwrap_err();
+    assert!(reserved.render(true).contains("^^^^^ a reserved word: put it in quotes"));
+    let unquoted = load_with("table t /path\n", &[]).unwrap_err();
+    assert!(unquoted.render(true).contains("^ text that begins with this character"));
 }
 
 #[test]

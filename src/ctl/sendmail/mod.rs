@@ -14,6 +14,7 @@ pub mod offline;
 pub mod options;
 pub mod quoted_printable;
 pub mod scratch;
+pub mod speak;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;

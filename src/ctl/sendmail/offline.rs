@@ -95,6 +95,27 @@ pub fn resolved_arguments(options: &Options, recipients: &[String]) -> Vec<OsStr
     arguments
 }
 
+/// `arguments` without `--state`: the server that finds the file is the one that was meant.
+#[must_use]
+pub fn without_state(arguments: &[OsString]) -> Vec<OsString> {
+    let mut rest = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_bytes() {
+            b"--" => {
+                rest.push(word.clone());
+                rest.extend(words.by_ref().cloned());
+            }
+            b"--state" => {
+                words.next();
+            }
+            bytes if bytes.starts_with(b"--state=") => {}
+            _ => rest.push(word.clone()),
+        }
+    }
+    rest
+}
+
 fn first_line(arguments: &[OsString]) -> Result<Vec<u8>, OfflineError> {
     let mut line = Vec::new();
     for argument in arguments {
@@ -178,6 +199,18 @@ mod tests {
         };
         let given = resolved_arguments(&options, &["a@b".into(), "-x@d".into()]);
         assert_eq!(given, words(&["-f", "", "-F", "A B", "--", "a@b", "-x@d"]));
+    }
+
+    #[test]
+    fn the_option_that_names_the_server_is_not_kept() {
+        let cases: [(&[&str], &[&str]); 3] = [
+            (&["--state", "/s", "-t", "a@b"], &["-t", "a@b"]),
+            (&["-t", "--state=/s"], &["-t"]),
+            (&["-t", "--", "--state", "a@b"], &["-t", "--", "--state", "a@b"]),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(without_state(&words(given)), words(expected));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +19,7 @@ use super::log::{DeliveryLine, system_error};
 use super::network::AddressText;
 use super::relay::Plan;
 use super::session::{Action, Class, Protocol, Session, SessionOptions, Verdict};
-use super::shell::{Mta, Post, age, outcome};
+use super::shell::{Mta, Post, age, now, outcome};
 use super::task::Task;
 use super::url::Scheme;
 
@@ -94,6 +94,9 @@ struct Running {
     task: Option<Arc<Task>>,
     /// By envelope of the task.
     settled: Vec<bool>,
+    /// Outcomes not told yet: they are told when the session has its next task or is known to be
+    /// idle, so that whoever sends more mail on hearing them finds it ready.
+    outcomes: Vec<Event>,
     was_ready: bool,
     source_failed: bool,
     is_idle: bool,
@@ -113,6 +116,7 @@ impl Running {
             relay_text: String::new(),
             task: None,
             settled: Vec::new(),
+            outcomes: Vec::new(),
             was_ready: false,
             source_failed: false,
             is_idle: false,
@@ -166,10 +170,21 @@ impl Running {
         format!("IO Error: {reason}")
     }
 
-    fn ready(&mut self) {
-        if !self.was_ready {
-            self.was_ready = true;
+    /// The session is ready for mail; true for the first time.
+    fn ready(&mut self) -> bool {
+        // Settled by now: an idle session holds no message.
+        self.task = None;
+        self.settled.clear();
+        let is_first = !std::mem::replace(&mut self.was_ready, true);
+        if is_first {
             self.mta.state().network.prove(self.plan.route);
+        }
+        is_first
+    }
+
+    fn tell_outcomes(&mut self) {
+        for event in self.outcomes.drain(..) {
+            self.mta.tell(event);
         }
     }
 
@@ -190,6 +205,7 @@ impl Running {
             }
             taken
         };
+        self.tell_outcomes();
         self.hold(taken)
     }
 
@@ -215,13 +231,19 @@ impl Running {
         }
     }
 
-    /// Whether an idle session is no longer needed.
-    fn may_leave(&mut self, idle_for: Duration, keepalive: Duration) -> bool {
-        if self.post.lock().may_leave_early() {
-            self.leaves_early = true;
-            return true;
+    /// Whether an idle session is no longer needed; if so nobody counts on it from now on.
+    fn leaves(&mut self, idle_for: Duration, keepalive: Duration) -> bool {
+        let mut relay = self.post.lock();
+        if relay.waiting() > 0 {
+            return false;
         }
-        idle_for >= keepalive
+        self.leaves_early = relay.may_leave_early();
+        if !self.leaves_early && idle_for < keepalive {
+            return false;
+        }
+        relay.session_wakes();
+        self.is_idle = false;
+        true
     }
 
     fn settle(&mut self, index: usize, verdict: &Verdict) {
@@ -245,7 +267,8 @@ impl Running {
             Class::TempFail { not_tried: true } => self.mta.remember(&self.domain, envelope),
             Class::PermFail | Class::TempFail { not_tried: false } => {}
         }
-        self.mta.tell(Event::Settled { envelope: envelope.id, outcome: outcome(verdict) });
+        let event = Event::Settled { envelope: envelope.id, outcome: outcome(verdict) };
+        self.outcomes.push(event);
     }
 }
 
@@ -256,6 +279,7 @@ impl Drop for Running {
         for index in 0..self.settled.len() {
             self.settle(index, &aborted);
         }
+        self.tell_outcomes();
         {
             let mut relay = self.post.lock();
             if self.source_failed {
@@ -265,7 +289,7 @@ impl Drop for Running {
                 relay.has_left();
             }
             let mut state = self.mta.state();
-            relay.session_ended(&self.plan, &mut state.network, Instant::now());
+            relay.session_ended(&self.plan, &mut state.network, now());
         }
         // When the runtime itself ends, nothing can follow.
         if tokio::runtime::Handle::try_current().is_err() {
@@ -304,13 +328,13 @@ impl Connection {
                         tracing::info!("{:016x} mta host-rejects-all-mails", running.id);
                     }
                     Action::Ready => {
-                        running.ready();
                         self.next_task(running).await;
                     }
                     Action::SendBody => self.send_body(running).await,
                     Action::Settled { index, verdict } => running.settle(index, &verdict),
                 }
             }
+            running.tell_outcomes();
             if self.write().await {
                 self.read().await;
             }
@@ -319,10 +343,16 @@ impl Connection {
 
     /// Begins the next task of the relay, waits for one, or says goodbye.
     async fn next_task(&mut self, running: &mut Running) {
-        if let Some(task) = running.take() {
+        let is_first = running.ready();
+        let task = running.take();
+        if is_first {
+            // The route is proven: it may have more sessions, if there is more to send.
+            running.mta.advance(&running.post);
+        }
+        if let Some(task) = task {
             return self.begin(task).await;
         }
-        let idle_since = Instant::now();
+        let idle_since = now();
         let post = Arc::clone(&running.post);
         loop {
             let mut work = std::pin::pin!(post.work.notified());
@@ -335,7 +365,7 @@ impl Connection {
                 () = &mut work => {}
                 _ = self.stream.readable() => {}
                 () = tokio::time::sleep(IDLE_LOOK.min(self.keepalive)) => {
-                    if running.may_leave(idle_since.elapsed(), self.keepalive) {
+                    if running.leaves(now().duration_since(idle_since), self.keepalive) {
                         return self.session.quit();
                     }
                 }

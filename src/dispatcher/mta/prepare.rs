@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::action::{RelayAction, RelayKey, Target};
 use super::network::AddressText;
 use super::relay::{Address, Prepared, RelayFailure, Sender};
 use super::session::{Class, Verdict};
-use super::shell::{Mta, Post};
+use super::shell::{Mta, Post, now};
 use crate::model::dns::{DnsFailure, Exchange};
 
 /// Own addresses that a table may give; a table gives one at a time, in rotation.
@@ -25,7 +24,7 @@ pub(super) async fn run(mta: Mta, post: Arc<Post>) {
     let failed = |_| Err(Verdict::temporary(&DnsFailure::Temporary.to_string()));
     match look_up.await.unwrap_or_else(failed) {
         Ok(prepared) => {
-            post.lock().prepared(prepared, Instant::now());
+            post.lock().prepared(prepared, now());
             mta.advance(&post);
         }
         Err(verdict) => {

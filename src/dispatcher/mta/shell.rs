@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use super::action::{RelayAction, RelayKey, Target};
 use super::deferred::Deferred;
-use super::directory::{Directory, Event, Sink};
+use super::directory::{Directory, Event, NoEntry, Sink};
 use super::log::DeliveryLine;
 use super::network::{Network, RouteId, RouteStatus};
 use super::relay::{Pushed, Relay, RelayFailure, Step};
@@ -28,6 +28,8 @@ use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 const FORGET_EVERY: u32 = 64;
 /// Names of servers that are remembered.
 const NAMES: usize = 10_000;
+/// How long a name is remembered.
+const NAME_AGE: Duration = Duration::from_secs(3600);
 
 /// Outgoing mail. Clones are the same.
 ///
@@ -53,7 +55,8 @@ pub(super) struct State {
     relays_made: u64,
     pub(super) network: Network,
     deferred: Deferred,
-    names: HashMap<IpAddr, Arc<str>>,
+    /// Names of servers, and when to ask again.
+    names: HashMap<IpAddr, (Arc<str>, Instant)>,
     sessions_ended: u32,
 }
 
@@ -91,6 +94,11 @@ pub struct RelayStatus {
     pub sessions: usize,
     /// Whether new envelopes are held.
     pub on_hold: bool,
+}
+
+/// The runtime's clock, which tests can move.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// A lock, whoever panicked while holding it: every change made under ours leaves a valid state.
@@ -149,14 +157,22 @@ impl Mta {
 
     /// Submits a job whose smart host is found in a table.
     async fn submit_by_table(&self, job: RelayJob, action: Arc<RelayAction>) {
-        let (table, domain) = match &action.target {
-            Target::DomainTable(table) => {
-                (table, Some(job.envelope.route.destination.domain().to_ascii_lowercase()))
+        let domain = job.envelope.route.destination.domain().to_ascii_lowercase();
+        // In a task of its own, so that a panic defers the envelope instead of losing sight of it.
+        let look_up = tokio::spawn({
+            let (mta, action) = (self.clone(), Arc::clone(&action));
+            async move {
+                match &action.target {
+                    Target::DomainTable(table) => {
+                        mta.directory().smart_host(table, Some(&domain)).await
+                    }
+                    Target::HostTable(table) => mta.directory().smart_host(table, None).await,
+                    Target::Host(url) => Ok(url.clone()),
+                    Target::Backup(_) | Target::Exchanges => Err(NoEntry),
+                }
             }
-            Target::HostTable(table) => (table, None),
-            Target::Backup(_) | Target::Exchanges | Target::Host(_) => return,
-        };
-        let Ok(url) = self.directory().smart_host(table, domain.as_deref()).await else {
+        });
+        let Ok(Ok(url)) = look_up.await else {
             let id = job.envelope.id;
             tracing::warn!("warn: Failed to retrieve smarthost for envelope {id}");
             return self.defer_unsent(&job.envelope, None, "Cannot retrieve smarthost");
@@ -279,7 +295,7 @@ impl Mta {
     /// Asks a relay what it wants, and does it, until it wants nothing.
     pub(super) fn advance(&self, post: &Arc<Post>) {
         loop {
-            let now = Instant::now();
+            let now = now();
             let mut relay = post.lock();
             let mut state = self.state();
             let enabled = state.network.enable_due(now);
@@ -392,7 +408,7 @@ impl Mta {
         if most == 0 {
             return;
         }
-        self.state().deferred.remember(domain, envelope.id, most, Instant::now());
+        self.state().deferred.remember(domain, envelope.id, most, now());
         self.shared.has_deferred.store(true, Ordering::Relaxed);
     }
 
@@ -403,7 +419,7 @@ impl Mta {
         }
         let envelopes = {
             let mut state = self.state();
-            let envelopes = state.deferred.accepted(domain, Instant::now());
+            let envelopes = state.deferred.accepted(domain, now());
             let any = !state.deferred.is_empty();
             self.shared.has_deferred.store(any, Ordering::Relaxed);
             envelopes
@@ -415,7 +431,9 @@ impl Mta {
 
     /// The name of a server, if it was asked for before.
     pub(super) fn known_name(&self, address: IpAddr) -> Option<Arc<str>> {
-        self.state().names.get(&address).cloned()
+        let state = self.state();
+        let (name, stale_at) = state.names.get(&address)?;
+        (*stale_at > now()).then(|| Arc::clone(name))
     }
 
     /// Keeps the name of a server for log lines.
@@ -424,19 +442,19 @@ impl Mta {
         if state.names.len() >= NAMES {
             state.names.clear();
         }
-        state.names.insert(address, Arc::clone(name));
+        state.names.insert(address, (Arc::clone(name), now() + NAME_AGE));
     }
 
     /// A session ended before it was ready: its route is left alone for a while.
     pub(super) fn disable(&self, route: RouteId) {
         let name = self.known_name(route.remote.ip());
-        let delay = self.state().network.disable(route, Instant::now());
+        let delay = self.state().network.disable(route, now());
         let named = route.named(name.as_deref());
         tracing::info!("smtp-out: Disabling route {named} for {}s", delay.as_secs());
         let mta = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let enabled = mta.state().network.enable_due(Instant::now());
+            let enabled = mta.state().network.enable_due(now());
             mta.log_enabled(&enabled);
         });
     }
@@ -453,7 +471,7 @@ impl Mta {
         let mut state = self.state();
         state.sessions_ended = state.sessions_ended.wrapping_add(1);
         if state.sessions_ended.is_multiple_of(FORGET_EVERY) {
-            state.network.forget(Instant::now());
+            state.network.forget(now());
         }
     }
 }

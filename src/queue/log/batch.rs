@@ -32,6 +32,8 @@ pub(super) struct Batch {
     /// Messages that have a record in it.
     begun: HashSet<u32>,
     ended: HashSet<EnvelopeId>,
+    /// Envelopes whose hold changes in it.
+    held: HashSet<EnvelopeId>,
     large: Vec<(u64, LargeRef)>,
     cancels: usize,
 }
@@ -141,6 +143,7 @@ impl Log {
             ends: Vec::new(),
             begun: HashSet::new(),
             ended: HashSet::new(),
+            held: HashSet::new(),
             large: Vec::new(),
             cancels: self.cancels.len(),
         };
@@ -268,6 +271,9 @@ impl Log {
                 batch.ops.push(Op::Replace { end, new, done });
                 Taken::Yes
             }
+            Op::Update { envelope, payload, done } if batch.held.contains(&envelope) => {
+                Taken::Later(Op::Update { envelope, payload, done })
+            }
             Op::Update { envelope, payload, done } => match self.current(batch, envelope) {
                 Some((began, held)) => {
                     let entry = Entry { held, ..Entry::bare(Act::Update, envelope.get(), began) };
@@ -319,6 +325,7 @@ impl Log {
                 let entry = Entry { held, ..Entry::bare(Act::Update, envelope.get(), began) };
                 let message = Some(envelope.message());
                 self.record(Kind::Update, 0, message, &[], [(entry, &payload[..])]);
+                batch.held.insert(envelope);
                 batch.ops.push(Op::Hold { envelope, held, done });
             }
             Err(error) => done(Err(error)),
@@ -450,7 +457,7 @@ impl Log {
     fn leave_segment(&mut self, batch: &Batch, error: &std::io::Error) {
         lock(&self.state).figures.failures += 1;
         self.trouble.failed = self.trouble.failed.saturating_add(1);
-        if is_no_room(error) {
+        if is_no_room(error) && self.next.is_none() {
             self.trouble.no_room = true;
         }
         if let Some(active) = &self.active {

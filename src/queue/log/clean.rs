@@ -27,8 +27,17 @@ pub(super) enum Cleaning {
     Idle,
     /// The contents of a segment are being read.
     Reading(SegmentSlot),
-    /// Records from `position` on have yet to be looked at.
-    Copying { slot: SegmentSlot, skeleton: Skeleton, position: usize },
+    /// Records from its position on have yet to be looked at; at the end the segment is `freed`, or
+    /// stays.
+    Copying { rest: Rewrite, freed: bool },
+}
+
+/// Records of a segment that are to be written again.
+pub(super) struct Rewrite {
+    pub slot: SegmentSlot,
+    pub skeleton: Skeleton,
+    /// Where in the skeleton they begin.
+    pub position: usize,
 }
 
 /// What a step copies.
@@ -41,6 +50,7 @@ struct Copies {
 }
 
 /// One thing to be copied.
+#[derive(Clone, Copy)]
 enum Needed {
     /// A live message with its body.
     Message(MessageId),
@@ -96,7 +106,10 @@ impl Log {
             return;
         }
         match result {
-            Ok(skeleton) => self.cleaning = Cleaning::Copying { slot, skeleton, position: 0 },
+            Ok(skeleton) => {
+                let rest = Rewrite { slot, skeleton, position: 0 };
+                self.cleaning = Cleaning::Copying { rest, freed: true };
+            }
             Err(_) => self.give_up_cleaning(slot),
         }
     }
@@ -114,34 +127,51 @@ impl Log {
         }
     }
 
+    /// Begins to write again what recovery found.
+    pub(super) fn begin_rewrite(&mut self) {
+        if matches!(self.cleaning, Cleaning::Idle)
+            && let Some(rest) = self.rewrites.pop()
+        {
+            self.cleaning = Cleaning::Copying { rest, freed: false };
+        }
+    }
+
+    /// Whether everything that recovery found is durable: then segments may be freed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.rewrites.is_empty() && !matches!(self.cleaning, Cleaning::Copying { freed: false, .. })
+    }
+
     /// Copies about [`STEP`] bytes forward, as one batch.
     pub(super) fn clean_step(&mut self) {
-        let Cleaning::Copying { slot, skeleton, position } =
+        let Cleaning::Copying { mut rest, freed } =
             std::mem::replace(&mut self.cleaning, Cleaning::Idle)
         else {
             return;
         };
-        match self.copy(slot, &skeleton, position) {
+        match self.copy(&rest, freed) {
             Ok(Some(position)) => {
-                self.cleaning = Cleaning::Copying { slot, skeleton, position };
+                rest.position = position;
+                self.cleaning = Cleaning::Copying { rest, freed };
             }
             Ok(None) => {
-                if let Some(segment) = lock(&self.state).segment_mut(slot) {
+                if freed && let Some(segment) = lock(&self.state).segment_mut(rest.slot) {
                     segment.drained = true;
                 }
                 self.maintain();
             }
-            Err(_) => self.give_up_cleaning(slot),
+            Err(_) if freed => self.give_up_cleaning(rest.slot),
+            Err(_) => {
+                // Nothing is freed until this is done: tried again after the next tick.
+                self.copy_waits = true;
+                self.cleaning = Cleaning::Copying { rest, freed };
+            }
         }
     }
 
     /// Copies from `position` on; where to go on, `None` at the end.
-    fn copy(
-        &mut self,
-        slot: SegmentSlot,
-        skeleton: &Skeleton,
-        position: usize,
-    ) -> Result<Option<usize>, StoreError> {
+    fn copy(&mut self, rest: &Rewrite, freed: bool) -> Result<Option<usize>, StoreError> {
+        let Rewrite { slot, skeleton, position } = rest;
+        let (slot, position) = (*slot, *position);
         let void_from = lock(&self.state).segment(slot).map_or(0, |segment| segment.void_from);
         let needed = self.copy_needs.max(self.options.smallest_segment as usize / 8);
         if !self.has_room(needed) {
@@ -160,7 +190,7 @@ impl Log {
                 break;
             }
             if record.header.sequence < void_from {
-                match self.copy_record(slot, &record, &mut copies) {
+                match self.copy_record(slot, freed, &record, &mut copies) {
                     Ok(true) => {}
                     Ok(false) => {
                         complete = false;
@@ -193,36 +223,35 @@ impl Log {
     fn copy_record(
         &mut self,
         slot: SegmentSlot,
+        freed: bool,
         record: &Record<'_>,
         copies: &mut Copies,
     ) -> Result<bool, StoreError> {
-        let needed = needed_of(&lock(&self.state), slot, record);
+        let needed = needed_of(&lock(&self.state), slot, freed, record);
         for one in needed {
-            match one {
-                Needed::Message(message) => {
-                    if copies.messages.contains(&message.get()) {
-                        continue;
-                    }
-                    if !self.copy_message(message, copies)? {
-                        return Ok(false);
-                    }
-                }
-                Needed::Began(id) | Needed::Payload(id)
-                    if copies.messages.contains(&id.message().get()) => {}
-                Needed::Began(id) => {
-                    if !self.copy_envelope(id, true, copies)? {
-                        return Ok(false);
-                    }
-                }
-                Needed::Payload(id) => {
-                    if !self.copy_envelope(id, false, copies)? {
-                        return Ok(false);
-                    }
-                }
-                Needed::End(entry) => copies.ends.push(entry),
-                Needed::EndMessage(message, upto) => copies.message_ends.push((message, upto)),
-                Needed::Cancel(entry) => copies.cancels.push(entry),
+            let copied = self.copy_one(one, copies);
+            match copied {
+                // Damaged, and to stay where it is: reported when it is used.
+                Err(StoreError::Corrupt { .. }) if !freed => {}
+                Ok(true) => {}
+                other => return other,
             }
+        }
+        Ok(true)
+    }
+
+    fn copy_one(&mut self, one: Needed, copies: &mut Copies) -> Result<bool, StoreError> {
+        match one {
+            Needed::Message(id) if copies.messages.contains(&id.get()) => {}
+            Needed::Message(id) => return self.copy_message(id, copies),
+            // Copied with their message.
+            Needed::Began(id) | Needed::Payload(id)
+                if copies.messages.contains(&id.message().get()) => {}
+            Needed::Began(id) => return self.copy_envelope(id, true, copies),
+            Needed::Payload(id) => return self.copy_envelope(id, false, copies),
+            Needed::End(entry) => copies.ends.push(entry),
+            Needed::EndMessage(message, upto) => copies.message_ends.push((message, upto)),
+            Needed::Cancel(entry) => copies.cancels.push(entry),
         }
         Ok(true)
     }
@@ -308,12 +337,14 @@ impl Copies {
     }
 }
 
-/// What of a record in the segment `slot` must be on the disk somewhere.
-fn needed_of(state: &State, slot: SegmentSlot, record: &Record<'_>) -> Vec<Needed> {
+/// What of a record in the segment `slot` must be on the disk somewhere else if that segment is
+/// `freed`, or if this record turns out not to be durable.
+fn needed_of(state: &State, slot: SegmentSlot, freed: bool, record: &Record<'_>) -> Vec<Needed> {
     let header = &record.header;
     let mut needed = Vec::new();
-    let elsewhere = |sequence| state.slot_of(sequence).is_some_and(|of| of != slot);
-    let mentioned = |id, upto| state.mentions_before(id, upto).iter().any(|of| *of != slot);
+    let stays = |of: SegmentSlot| of != slot || !freed;
+    let elsewhere = |sequence| state.slot_of(sequence).is_some_and(stays);
+    let mentioned = |id, upto| state.mentions_before(id, upto).into_iter().any(stays);
     if header.kind == Kind::Message
         && let Some(id) = header.message_id()
     {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use platform::dir::Space;
 
-use super::clean::Cleaning;
+use super::clean::{Cleaning, Rewrite};
 use super::disk::Disk;
 use super::keeper::{Job, Report, Source};
 use super::record::{LargeRef, large_name};
@@ -142,6 +142,8 @@ pub(super) struct Log {
     /// Size that a waiting request needs.
     pub(super) wanted: u64,
     pub(super) cleaning: Cleaning,
+    /// What recovery found without knowing that it is durable: copied before anything is freed.
+    pub(super) rewrites: Vec<Rewrite>,
     /// Size that compaction's next copy needs.
     pub(super) copy_needs: usize,
     /// Whether compaction waits for a segment.
@@ -194,6 +196,7 @@ impl Log {
             target: options.smallest_segment,
             wanted: 0,
             cleaning: Cleaning::Idle,
+            rewrites: Vec::new(),
             copy_needs: 0,
             copy_waits: false,
             jobs: Vec::new(),
@@ -310,7 +313,7 @@ impl Log {
         self.preparing = false;
         match result {
             Ok(file) => {
-                if source == Source::New {
+                if source != Source::Reserve {
                     self.trouble.no_room = false;
                 }
                 if self.cancels.is_empty() {
@@ -430,8 +433,11 @@ impl Log {
                 self.jobs.push(Job::MakeReserve { size: self.options.smallest_segment });
             }
         }
-        self.free();
-        self.choose_victim();
+        self.begin_rewrite();
+        if self.is_settled() {
+            self.free();
+            self.choose_victim();
+        }
     }
 
     /// What is done about once a second: free space is looked at, what failed is tried again.
@@ -444,6 +450,7 @@ impl Log {
         if self.trouble.no_room || self.is_failing() {
             self.want_next(true);
         }
+        self.copy_waits = false;
         self.maintain();
     }
 

@@ -19,10 +19,14 @@ mod disk;
 mod engine;
 mod ids;
 mod keeper;
+#[cfg(test)]
+mod model;
 mod reader;
 mod record;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod sim;
 mod state;
 mod table;
 mod threads;

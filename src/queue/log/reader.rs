@@ -157,7 +157,8 @@ impl Reader {
         let ids = rest.get(cursor.position..end).unwrap_or_default();
         // What ended since the first page, or cannot be read and was reported, is left out.
         let envelopes = ids.iter().filter_map(|id| self.envelope(*id).ok()).collect();
-        let next = (end < rest.len()).then(|| Cursor { rest: Some(rest), position: end });
+        let more = end < rest.len();
+        let next = more.then_some(Cursor { rest: Some(rest), position: end });
         Page { envelopes, next }
     }
 

@@ -6,9 +6,10 @@
 //! copied to `corrupt/` and reported; above, it is a batch that was being written when the process
 //! or the system ended.
 //!
-//! After a process ended without the system (`kill -9`), files and names may be visible that are
-//! not durable. Before anything is built on them they are synced; records that cannot be synced do
-//! not count and are cancelled.
+//! After a process ended without the system (`kill -9`), bytes may be readable that are not durable,
+//! and a sync that failed before can make a later one succeed without covering them. So records
+//! above the offset that is known to be durable are written again, into the new segment, before
+//! any segment is freed on their word.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,11 +17,12 @@ use std::sync::{Arc, Mutex};
 
 use platform::dir::Access;
 
+use super::clean::Rewrite;
 use super::disk::{Disk, Folder, read_exactly};
 use super::engine::{Log, Options, lock};
 use super::keeper::{NEW, RESERVE, SPARE, quarantine};
 use super::record::{
-    Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of, sequence,
+    Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of,
 };
 use super::segment::{Contents, HeaderError, Identity, Record, SegmentFile, segment_name};
 use super::state::{DeadLarge, SegmentSlot, State};
@@ -159,10 +161,9 @@ impl Log {
         for Found { file, contents, sealed } in found {
             let number = file.identity.number;
             let named = durable.get(&number).copied().unwrap_or(0).max(contents.durable);
-            let mut void_from = cancels.get(&number).copied().unwrap_or(u64::MAX);
+            let void_from = cancels.get(&number).copied().unwrap_or(u64::MAX);
             if !sealed {
                 damaged |= self.judge(&file, &contents, named, void_from);
-                void_from = void_from.min(self.keep(&file, &contents, named));
             }
             let slot = lock(&self.state).add_segment(file.clone());
             let Some(slot) = slot else {
@@ -180,6 +181,12 @@ impl Log {
                 segment.void_from = void_from;
             }
             state.close_segment(slot);
+            drop(state);
+            if !sealed && contents.end > named {
+                let skeleton = contents.skeleton;
+                let first = skeleton.position_at(named);
+                self.rewrites.push(Rewrite { slot, skeleton, position: first });
+            }
         }
         self.orphans(&mut dead) || damaged
     }
@@ -227,19 +234,6 @@ impl Log {
             self.events.push(Event::Quarantined { id, reason });
         }
         damaged
-    }
-
-    /// Makes records above `durable` so; from which sequence number on they do not count.
-    fn keep(&mut self, file: &SegmentFile, contents: &Contents, durable: u64) -> u64 {
-        if contents.end <= durable || file.file.sync().is_ok() {
-            return u64::MAX;
-        }
-        let first = contents.skeleton.from(0).find(|record| record.offset >= durable);
-        let Some(first) = first else { return u64::MAX };
-        let number = file.identity.number;
-        let from = first.header.sequence;
-        self.cancels.push((from, sequence(number + 1, 0) - 1));
-        from
     }
 
     /// Puts aside envelopes without a message, and forgets messages without envelopes.
@@ -319,7 +313,8 @@ fn claims(found: &[Found]) -> (BTreeMap<u64, u64>, BTreeMap<u64, u64>) {
 
 /// Where the large body of a message record is.
 fn large_ref(file: &SegmentFile, record: &Record<'_>) -> Option<LargeRef> {
-    let bytes = read_exactly(&*file.file, record.offset, HEADER + LargeRef::LENGTH).ok()?;
+    let length = HEADER + LargeRef::LENGTH;
+    let bytes = twice(|| read_exactly(&*file.file, record.offset, length)).ok()?;
     let header = Header::check(file.identity.seed(), &bytes)?;
     let body = bytes.get(HEADER..HEADER + header.body_length as usize)?;
     let good = super::record::crc(file.identity.seed(), body) == header.body_crc;

@@ -151,6 +151,12 @@ impl Skeleton {
         self.bytes.truncate(length);
     }
 
+    /// The position of the first record at `offset` of the segment or after it.
+    pub(super) fn position_at(&self, offset: u64) -> usize {
+        let before = self.from(0).take_while(|record| record.offset < offset).last();
+        before.map_or(0, |record| record.next)
+    }
+
     /// The records from `position` on; the position after each is in [`Record::next`].
     pub(super) fn from(&self, position: usize) -> Records<'_> {
         Records { bytes: &self.bytes, position }

@@ -1,0 +1,191 @@
+"""The whole-server benchmark: interleaved rounds, ratios of one run, every message counted.
+
+Each round runs every scene against every server, the order of servers rotated by one, so that all
+meet the same moods of machine and disk. Ratios are taken within a round; the table shows medians
+and, in brackets, the spread over the rounds. Exit status: 0 if every message arrived once and
+undamaged and, with --check, every target is met.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import report
+import scenes
+from peers import Roots
+from pillarbox import Pillarbox
+from scenes import Scene
+from servers import Exim, Failed, OpenSmtpd, Postfix
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+
+
+def catalogue(quick):
+    """All scenes, with the targets that issue and design set."""
+    if quick:
+        return [
+            Scene("to maildir, 10 sessions, tmpfs", "maildir", "tmpfs", 10, 300, unit="/s"),
+            Scene("relayed, 10 sessions", "relay", "tmpfs", 10, 300, unit="/s"),
+            Scene("10 MiB messages", "large", "tmpfs", 2, 4, size=10 << 20, unit="MiB/s"),
+            Scene("one session, final 250", "latency", "disk", 1, 50, unit="ms", more=False),
+            Scene("200 idle sessions", "idle sessions", "tmpfs", 200, unit="KiB", more=False),
+            Scene("idle daemon", "idle daemon", "tmpfs", unit="MiB", more=False),
+        ]
+    found = []
+    for storage in ["tmpfs", "disk"]:
+        for sessions, messages in [(1, 500), (10, 2000), (100, 3000)]:
+            title = f"to maildir, {sessions} session{'s' if sessions > 1 else ''}, {storage}"
+            scene = Scene(title, "maildir", storage, sessions, messages, unit="/s")
+            if sessions > 1:
+                scene.targets = [
+                    ("value", "postfix", ">=", 2.5),
+                    ("value", "opensmtpd", ">=", 5),
+                    ("processor", "postfix", "<=", 0.4),
+                ]
+            found.append(scene)
+    found.append(
+        Scene("to maildir, 10 × 50, tmpfs", "maildir", "tmpfs", 10, 3000, 50, unit="/s")
+    )
+    for sessions in [10, 100]:
+        scene = Scene(f"relayed, {sessions} sessions", "relay", "tmpfs", sessions, 3000, unit="/s")
+        if sessions == 100:
+            scene.targets = [("value", "postfix", ">=", 3), ("value", "opensmtpd", ">=", 2.5)]
+        found.append(scene)
+    found += [
+        Scene(
+            "10 MiB messages", "large", "tmpfs", 10, 40, size=10 << 20, unit="MiB/s",
+            targets=[("value", "opensmtpd", ">=", 2), ("memory", None, "<=", 4)],
+        ),
+        Scene(
+            "one session, final 250, disk", "latency", "disk", 1, 300, unit="ms", more=False,
+            targets=[("over", None, "<=", 0.25)],
+        ),
+        Scene(
+            "2,000 idle sessions", "idle sessions", "tmpfs", 2000, unit="KiB", more=False,
+            targets=[("value", None, "<=", 12)],
+        ),
+        Scene(
+            "idle daemon", "idle daemon", "tmpfs", unit="MiB", more=False,
+            targets=[("value", None, "<=", 20), ("start", None, "<=", 0.05)],
+        ),
+        Scene(
+            "accepting with 100,000 deferred", "deferred", "tmpfs", 10, 100_000, unit="/s",
+            only={"pillarbox", "opensmtpd", "postfix"},
+            targets=[
+                ("share", None, ">=", 0.8),
+                ("value", "opensmtpd", ">=", 1.5),
+                ("known", None, "<=", 2),
+                ("listing", None, "<=", 1),
+            ],
+        ),
+    ]  # fmt: skip
+    return found
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="ci/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="Pillarbox alone, in seconds")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
+    parser.add_argument("--rounds", type=int, default=None, help="default 5, quick 1")
+    parser.add_argument("--servers", default=None, help="comma list, default all four")
+    parser.add_argument("--scenes", default="", help="only scenes whose title has this")
+    parser.add_argument("--binaries", default=None, help="directory of built programs")
+    parser.add_argument("--disk", default=str(TOP / "target/bench"), help="directory on a disk")
+    parser.add_argument("--cache", default=None, help="where the peers' roots are kept")
+    parser.add_argument("--json", default=None, help="file for all single figures")
+    return parser.parse_args()
+
+
+def build_loader():
+    """Builds the loader; its path."""
+    target = TOP / "target/bench-loader"
+    manifest = HERE / "loader/Cargo.toml"
+    command = ["cargo", "build", "--quiet", "--release", "--manifest-path", manifest]
+    subprocess.run([*command, "--target-dir", target], check=True)
+    return str(target / "release/loader")
+
+
+def build_programs():
+    """Builds Pillarbox for release; the directory of its programs."""
+    command = ["cargo", "build", "--quiet", "--release", "--bins"]
+    subprocess.run(command, cwd=TOP, check=True)
+    return TOP / "target/release"
+
+
+def chosen_servers(options):
+    """The servers that take part, peers only where they can be."""
+    wanted = options.servers or ("pillarbox" if options.quick else "")
+    wanted = wanted.split(",") if wanted else ["pillarbox", "postfix", "opensmtpd", "exim"]
+    if os.geteuid() != 0 and any(name != "pillarbox" for name in wanted):
+        print("not root: peers are left out, since they need roots of their own")
+        wanted = [name for name in wanted if name == "pillarbox"]
+    cache = options.cache or Path(
+        os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "pillarbox-bench"
+    )
+    roots = Roots(cache)
+    makers = {
+        "pillarbox": lambda: Pillarbox(options.binaries or build_programs()),
+        "postfix": lambda: Postfix(roots.bookworm()),
+        "opensmtpd": lambda: OpenSmtpd(roots.sid()),
+        "exim": lambda: Exim(roots.bookworm()),
+    }
+    return [makers[name]() for name in wanted]
+
+
+def measure_all(place, servers, chosen, rounds):
+    """All figures: scene, server, round."""
+    results = {}
+    failures = []
+    for number in range(rounds):
+        turned = servers[number % len(servers) :] + servers[: number % len(servers)]
+        for scene in chosen:
+            for server in turned:
+                if scene.only and server.name not in scene.only:
+                    continue
+                try:
+                    figures = scenes.drive(place, server, scene)
+                except Failed as failure:
+                    failures.append(str(failure))
+                    print(f"FAILED {failure}", flush=True)
+                    figures = {}
+                results.setdefault(scene.title, {}).setdefault(server.name, []).append(figures)
+                shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+                print(f"round {number + 1}: {scene.title}: {server.label}: {shown}", flush=True)
+    return results, failures
+
+
+def main():
+    options = arguments()
+    scenes.raise_descriptor_limit()
+    rounds = options.rounds or (1 if options.quick else 5)
+    chosen = [scene for scene in catalogue(options.quick) if options.scenes in scene.title]
+    servers = chosen_servers(options)
+    loader = build_loader()
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    Path(options.disk).mkdir(parents=True, exist_ok=True)
+    tmpfs = tempfile.mkdtemp(prefix="pillarbox-bench.", dir=shared)
+    disk = tempfile.mkdtemp(prefix="pillarbox-bench.", dir=options.disk)
+    for directory in [tmpfs, disk]:
+        os.chmod(directory, 0o755)
+    try:
+        place = scenes.Place(loader, tmpfs, disk)
+        results, failures = measure_all(place, servers, chosen, rounds)
+    finally:
+        shutil.rmtree(tmpfs, ignore_errors=True)
+        shutil.rmtree(disk, ignore_errors=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1))
+    missed = report.show(chosen, servers, results)
+    if failures:
+        print(f"\n{len(failures)} measurements failed; the first:\n{failures[0]}")
+    return 1 if failures or (options.check and missed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+//! One SMTP session of a sender: waits for each reply, sends no command ahead.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::options::Failure;
+
+/// How long a reply may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An open session, greeted.
+pub struct Session {
+    reader: BufReader<TcpStream>,
+    line: Vec<u8>,
+}
+
+impl Session {
+    /// Connects, waits for the banner and says EHLO.
+    pub fn open(to: SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(to)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let reader = BufReader::with_capacity(1024, stream);
+        let mut session = Self { reader, line: Vec::new() };
+        session.expect(220)?;
+        session.command(b"EHLO load.bench.test\r\n", 250)?;
+        Ok(session)
+    }
+
+    /// Sends one message; the time from its last byte to the final reply.
+    pub fn send(&mut self, recipients: &[String], message: &[u8]) -> Result<Duration, Failure> {
+        self.command(b"MAIL FROM:<load@bench.test>\r\n", 250)?;
+        for recipient in recipients {
+            self.command(format!("RCPT TO:<{recipient}>\r\n").as_bytes(), 250)?;
+        }
+        self.command(b"DATA\r\n", 354)?;
+        self.reader.get_ref().write_all(message)?;
+        let sent = Instant::now();
+        self.expect(250)?;
+        Ok(sent.elapsed())
+    }
+
+    /// Says QUIT and hangs up, as relays do that do not wait for the answer.
+    pub fn quit(self) -> Result<(), Failure> {
+        self.reader.get_ref().write_all(b"QUIT\r\n")?;
+        Ok(())
+    }
+
+    /// Sends one command and waits for a reply with `code`.
+    pub fn command(&mut self, command: &[u8], code: u16) -> Result<(), Failure> {
+        self.reader.get_ref().write_all(command)?;
+        self.expect(code)
+    }
+
+    fn expect(&mut self, code: u16) -> Result<(), Failure> {
+        loop {
+            self.line.clear();
+            if self.reader.read_until(b'\n', &mut self.line)? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if self.line.get(3) == Some(&b'-') {
+                continue;
+            }
+            let found = self.line.get(..3).and_then(|code| std::str::from_utf8(code).ok());
+            if found.and_then(|text| text.parse().ok()) == Some(code) {
+                return Ok(());
+            }
+            let text = String::from_utf8_lossy(&self.line);
+            return Err(format!("wanted {code}, got {}", text.trim_end()).into());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Sessions that have been greeted and say nothing more.
+//!
+//! Prints `ready` when all are open; a line on standard input asks for one more session, whose
+//! time is the result.
+
+use std::io;
+use std::time::Instant;
+
+use crate::client::Session;
+use crate::options::{Failure, Options};
+
+/// The command `idle`.
+pub fn idle(options: &Options) -> Result<String, Failure> {
+    let to = options.target()?;
+    let sessions = (0..options.sessions)
+        .map(|_| Session::open(to))
+        .collect::<Result<Vec<Session>, Failure>>()?;
+    println!("ready");
+    io::stdin().read_line(&mut String::new())?;
+    let begin = Instant::now();
+    let mut another = Session::open(to)?;
+    another.command(b"NOOP\r\n", 250)?;
+    another.quit()?;
+    let served = begin.elapsed().as_secs_f64();
+    let mut alive = 0;
+    for mut session in sessions {
+        alive += usize::from(session.command(b"NOOP\r\n", 250).is_ok());
+    }
+    Ok(format!("{{\"sessions\": {alive}, \"another_seconds\": {served:.6}}}"))
+}
