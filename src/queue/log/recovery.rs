@@ -181,6 +181,7 @@ impl Log {
             let mut state = lock(&self.state);
             if let Some(segment) = state.segment_mut(slot) {
                 segment.void_from = void_from;
+                segment.suspect = !sealed;
             }
             state.close_segment(slot);
             drop(state);

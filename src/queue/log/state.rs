@@ -176,6 +176,8 @@ pub(super) struct Segment {
     pub void_from: u64,
     /// Whether records are still added.
     pub open: bool,
+    /// Whether a write or sync of it failed, or may have: its file is not used again.
+    pub suspect: bool,
     /// Whether all that is needed of it was copied forward.
     pub drained: bool,
     /// Whether its file is being removed.
@@ -239,6 +241,7 @@ impl State {
             messages: Vec::new(),
             void_from: u64::MAX,
             open: true,
+            suspect: false,
             drained: false,
             leaving: false,
             stuck: false,
