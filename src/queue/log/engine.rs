@@ -145,6 +145,8 @@ pub(super) struct Log {
     pub(super) cleaning: Cleaning,
     /// What recovery found without knowing that it is durable: copied before anything is freed.
     pub(super) rewrites: Vec<Rewrite>,
+    /// Files in `large/` that recovery found nobody to refer to.
+    pub(super) leftovers: Vec<String>,
     /// Size that compaction's next copy needs.
     pub(super) copy_needs: usize,
     /// Whether compaction waits for a segment.
@@ -198,6 +200,7 @@ impl Log {
             wanted: 0,
             cleaning: Cleaning::Idle,
             rewrites: Vec::new(),
+            leftovers: Vec::new(),
             copy_needs: 0,
             copy_waits: false,
             jobs: Vec::new(),
@@ -450,6 +453,10 @@ impl Log {
         }
         self.begin_rewrite();
         if self.is_settled() {
+            if !self.leftovers.is_empty() {
+                let names = std::mem::take(&mut self.leftovers);
+                self.jobs.push(Job::RemoveLarge { names });
+            }
             self.free();
             self.choose_victim();
         }

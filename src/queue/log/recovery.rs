@@ -289,9 +289,10 @@ impl Log {
         }
         for name in names.difference(&wanted) {
             let message = parse_large_name(name).map(|(message, _)| message);
-            let gone = !damaged && self.disk.unlink(Folder::Large, name).is_ok();
-            if !gone {
-                state.left.extend(message.map(MessageId::get));
+            state.left.extend(message.map(MessageId::get));
+            if !damaged {
+                // Not at once: the end of their message may turn out not to be durable.
+                self.leftovers.push(name.clone());
             }
         }
         Ok(())
@@ -302,21 +303,27 @@ impl Log {
 fn claims(found: &[Found]) -> (BTreeMap<u64, u64>, BTreeMap<u64, u64>) {
     let mut cancels: BTreeMap<u64, u64> = BTreeMap::new();
     let mut durable: BTreeMap<u64, u64> = BTreeMap::new();
-    for record in found.iter().flat_map(|found| found.contents.skeleton.from(0)) {
-        if !matches!(record.header.kind, Kind::Batch | Kind::Cancel) {
-            continue;
-        }
-        for (entry, _) in record.entries() {
-            match entry.act {
-                Act::Cancel => {
-                    let from = cancels.entry(segment_of(entry.id)).or_insert(entry.id);
-                    *from = (*from).min(entry.id);
+    // A cancellation speaks of an earlier segment and may be cancelled by a later one.
+    for found in found.iter().rev() {
+        let void_from = cancels.get(&found.file.identity.number).copied().unwrap_or(u64::MAX);
+        for record in found.contents.skeleton.from(0) {
+            let counts = record.header.sequence < void_from;
+            if !matches!(record.header.kind, Kind::Batch | Kind::Cancel) {
+                continue;
+            }
+            for (entry, _) in record.entries() {
+                match entry.act {
+                    Act::Cancel if counts => {
+                        let from = cancels.entry(segment_of(entry.id)).or_insert(entry.id);
+                        *from = (*from).min(entry.id);
+                    }
+                    // True even if the batch that says it failed.
+                    Act::Durable => {
+                        let upto = durable.entry(entry.id).or_default();
+                        *upto = (*upto).max(entry.reference);
+                    }
+                    _ => {}
                 }
-                Act::Durable => {
-                    let upto = durable.entry(entry.id).or_default();
-                    *upto = (*upto).max(entry.reference);
-                }
-                _ => {}
             }
         }
     }
