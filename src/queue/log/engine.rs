@@ -293,7 +293,7 @@ impl Log {
                 self.making_reserve = false;
                 self.reserve = result.is_ok();
             }
-            Report::Sealed { slot, result } => self.sealed(slot, result),
+            Report::Sealed { slot, result } => self.sealed(slot, &result),
             Report::Removed { slot, file, spare, result } => {
                 self.removed(slot, file, spare, &result);
             }
@@ -348,7 +348,7 @@ impl Log {
         }
     }
 
-    fn sealed(&mut self, slot: SegmentSlot, result: io::Result<u64>) {
+    fn sealed(&mut self, slot: SegmentSlot, result: &io::Result<u64>) {
         let mut state = lock(&self.state);
         match result {
             Ok(written) => state.figures.written_bytes += written,

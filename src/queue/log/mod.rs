@@ -24,6 +24,8 @@ mod model;
 mod reader;
 mod record;
 mod recovery;
+#[cfg(test)]
+mod rules;
 mod segment;
 #[cfg(test)]
 mod sim;
