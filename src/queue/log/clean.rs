@@ -12,9 +12,10 @@ use std::io;
 
 use super::engine::{Log, lock};
 use super::keeper::Job;
+use super::place::{EnvelopePlace, SegmentSlot};
 use super::record::{Act, Entry, HEADER, Kind, LARGE, MERGED, padded};
 use super::segment::{Record, Skeleton};
-use super::state::{EnvelopePlace, SegmentSlot, State};
+use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::StoreError;
 

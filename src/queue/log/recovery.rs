@@ -20,14 +20,15 @@ use platform::dir::Access;
 use super::clean::Rewrite;
 use super::disk::{Disk, Folder, read_exactly};
 use super::engine::{Log, Options, lock};
-use super::keeper::{NEW, RESERVE, SPARE, quarantine};
+use super::keeper::{Job, NEW, RESERVE, SPARE, quarantine};
+use super::place::SegmentSlot;
 use super::record::{
     Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of, sequence,
 };
 use super::segment::{
     Contents, HeaderError, Identity, Record, SegmentFile, Skeleton, segment_name,
 };
-use super::state::{DeadLarge, SegmentSlot, State};
+use super::state::{DeadLarge, State};
 use crate::model::id::MessageId;
 use crate::queue::store::{Event, StoreError};
 
@@ -72,6 +73,7 @@ impl Log {
         log.large_bodies(damaged)?;
         let (envelopes, messages) = lock(&log.state).counts();
         log.events.push(Event::Recovered { envelopes, messages });
+        log.jobs.push(Job::Space);
         log.maintain();
         Ok(log)
     }
@@ -253,7 +255,7 @@ impl Log {
         let lost: Vec<_> = {
             let state = lock(&self.state);
             let odd = |id| state.message(id).is_none_or(|place| !place.has_body());
-            let ids = state.all_envelopes().filter_map(super::state::EnvelopePlace::id);
+            let ids = state.all_envelopes().filter_map(super::place::EnvelopePlace::id);
             ids.filter(|id| odd(id.message())).collect()
         };
         let damaged = !lost.is_empty();

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use platform::dir::Access;
 
 use super::disk::{Disk, Folder};
-use super::engine::{Answer, Log, LogBody, Op, Options, lock};
+use super::engine::{Log, Options, lock};
 use super::keeper::perform;
+use super::op::{Answer, LogBody, Op};
 use super::sim::{Fault, SimDisk};
 use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
