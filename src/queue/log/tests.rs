@@ -210,3 +210,64 @@ fn a_newer_spool_is_left_alone() {
     drop(store);
     assert_eq!(names(), before);
 }
+
+#[test]
+fn commits_that_come_together_share_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let ids = lease(&mut store, 500);
+    let (sender, receiver) = mpsc::channel();
+    for message in &ids {
+        let id = message.envelope(NonZeroU32::MIN);
+        let commit = Commit {
+            message: *message,
+            body: Body::Inline(vec![b'x'; 500]),
+            envelopes: vec![NewEnvelope { id, payload: vec![1; 100] }],
+            deadline: Instant::now() + Duration::from_secs(30),
+        };
+        let sender = sender.clone();
+        store.commit(commit, Box::new(move |result| sender.send(result).unwrap()));
+    }
+    for _ in &ids {
+        receiver.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    }
+    let figures = store.statistics();
+    assert_eq!((figures.messages, figures.envelopes), (500, 500));
+    assert!(figures.batches < 500, "{figures:?}");
+}
+
+#[test]
+fn a_body_damaged_after_its_segment_was_sealed_is_put_aside_when_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let message = lease(&mut store, 1)[0];
+    let text = b"find me in the segment".to_vec();
+    commit(&mut store, message, Body::Inline(text.clone()), &[b"x"]).unwrap();
+    store.shutdown();
+    let damaged = std::fs::read_dir(dir.path().join("log")).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(text.len()).position(|window| window == text);
+        found.is_some_and(|at| {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).is_ok()
+        })
+    });
+    assert!(damaged);
+
+    let (sender, receiver) = mpsc::channel();
+    let options = Options { free_percent: 0, ..Options::default() };
+    let root = Dir::open(dir.path()).unwrap();
+    let mut store = LogStore::open(&root, options, move |event| {
+        if let Event::Quarantined { id, .. } = event {
+            sender.send(id).unwrap();
+        }
+    })
+    .unwrap();
+    for _ in 0..2 {
+        let read = wait(|done| store.load_body(message, done));
+        assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
+    }
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [message.to_string()], "said once");
+    assert!(dir.path().join("corrupt").join(message.to_string()).exists());
+}
