@@ -36,10 +36,8 @@ impl Outbound {
     /// Nothing is under way yet.
     #[must_use]
     pub fn new(shared: &Arc<Shared>) -> Arc<Self> {
-        let relays = Arc::new(Relays {
-            shared: Arc::clone(shared),
-            answers: Mutex::new(HashMap::new()),
-        });
+        let relays =
+            Arc::new(Relays { shared: Arc::clone(shared), answers: Mutex::new(HashMap::new()) });
         let directory = Arc::new(super::directory::LookupDirectory::new(shared));
         let settings = super::relay_settings::settings_of(&shared.setup);
         let sink: Arc<Relays> = Arc::clone(&relays);

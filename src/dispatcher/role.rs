@@ -59,8 +59,7 @@ impl Dispatcher {
             (ParentToRole::Attach { peer }, Some(descriptor)) => self.attach(peer, descriptor),
             (ParentToRole::Serve { listener }, Some(socket)) => self.listen(listener, socket),
             (ParentToRole::Switch(switches), _) => {
-                let wanted =
-                    if switches.smtp_paused { Accepting::Paused } else { Accepting::Yes };
+                let wanted = if switches.smtp_paused { Accepting::Paused } else { Accepting::Yes };
                 self.accepting.send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
                 crate::log::set_verbose(switches.verbose);
                 Ok(())

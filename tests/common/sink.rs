@@ -134,6 +134,7 @@ impl Shared {
         let mut output = stream;
         let mut input = BufReader::new(stream);
         let mut transaction = Received::default();
+        let mut has_sender = false;
         let mut say = |reply: String| match reply.as_str() {
             "" => Err(io::Error::other("the script ends the connection")),
             _ => output.write_all(format!("{reply}\r\n").as_bytes()),
@@ -145,7 +146,9 @@ impl Shared {
             let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
             let usual = match verb.as_str() {
                 "EHLO" | "LHLO" => "250-sink.example\r\n250-PIPELINING\r\n250 8BITMIME",
+                "DATA" if transaction.recipients.is_empty() => "503 5.5.1 no recipients yet",
                 "DATA" => "354 go on",
+                "RCPT" if !has_sender => "503 5.5.1 no sender yet",
                 "QUIT" => "221 bye",
                 _ => "250 ok",
             };
@@ -154,6 +157,7 @@ impl Shared {
             say(reply)?;
             match verb.as_str() {
                 "MAIL" | "RSET" => {
+                    has_sender = positive && verb == "MAIL";
                     transaction = Received { sender: argument(&line), ..Received::default() };
                 }
                 "RCPT" if positive => transaction.recipients.push(argument(&line)),
@@ -162,6 +166,7 @@ impl Shared {
                     // Known before the client hears of it.
                     let usual = "250 taken";
                     let turns = if self.lmtp { transaction.recipients.len() } else { 1 };
+                    has_sender = false;
                     let replies: Vec<_> =
                         (0..turns).map(|_| self.reply_to(END_OF_DATA, usual)).collect();
                     if replies.iter().any(|reply| reply.starts_with('2')) {

@@ -307,11 +307,7 @@ fn facts(origin: &Origin) -> SessionFacts {
     }
 }
 
-async fn expand(
-    shared: Arc<Shared>,
-    transaction: u64,
-    recipient: Box<ExpandRecipient>,
-) -> Answer {
+async fn expand(shared: Arc<Shared>, transaction: u64, recipient: Box<ExpandRecipient>) -> Answer {
     let request = DispatcherToLookup::Expand {
         transaction,
         session: facts(&recipient.origin),
@@ -341,11 +337,7 @@ async fn commit_message(shared: Arc<Shared>, transaction: u64, ready: ReadyCommi
     Answer::Commit(request, result)
 }
 
-async fn commit(
-    shared: &Shared,
-    transaction: u64,
-    ready: ReadyCommit,
-) -> Result<(), Refusal> {
+async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result<(), Refusal> {
     let ReadyCommit { commit, mut file, failed } = ready;
     let message = commit.message;
     if let Some(refusal) = failed {
