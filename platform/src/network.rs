@@ -63,7 +63,8 @@ pub fn canonical_name(name: &str) -> Option<String> {
     hints.ai_socktype = libc::SOCK_STREAM;
     let mut list = ptr::null_mut();
     // SAFETY: the name is NUL-terminated, `hints` and `list` live through the call.
-    if unsafe { libc::getaddrinfo(name.as_ptr(), ptr::null(), &raw const hints, &raw mut list) } != 0
+    if unsafe { libc::getaddrinfo(name.as_ptr(), ptr::null(), &raw const hints, &raw mut list) }
+        != 0
         || list.is_null()
     {
         return None;

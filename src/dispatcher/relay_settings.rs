@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mta::{
-    Family, LimitTable, Limits, RelayAction, SenderRewrite, Settings, Target,
-};
+use super::mta::{Family, LimitTable, Limits, RelayAction, SenderRewrite, Settings, Target};
 use crate::config::{self, ActionKind, Limit, MtaLimits, TableId, TableSource};
 use crate::ipc::message::parent::Setup;
 
@@ -61,11 +59,7 @@ fn single_entry(config: &config::Config, id: TableId) -> Option<String> {
 fn limits_of(mta: &config::Mta) -> LimitTable {
     LimitTable {
         default: limits(&mta.limits),
-        domains: mta
-            .domains
-            .iter()
-            .map(|(domain, one)| (domain.clone(), limits(one)))
-            .collect(),
+        domains: mta.domains.iter().map(|(domain, one)| (domain.clone(), limits(one))).collect(),
     }
 }
 

@@ -34,10 +34,9 @@ pub async fn submit(shared: &Arc<Shared>, report: Report) -> Outcome {
     tokio::spawn(async move { serve_local(&server, far).await });
     match timeout(TIMEOUT, converse(near, &report, &text)).await {
         Ok(Ok(())) => Outcome::Delivered { dsn_relayed: false },
-        Ok(Err(Refused(reply))) if reply.starts_with('5') => Outcome::Permanent(Failure {
-            text: reply,
-            status: EnhancedStatus::new(5, 0, 0),
-        }),
+        Ok(Err(Refused(reply))) if reply.starts_with('5') => {
+            Outcome::Permanent(Failure { text: reply, status: EnhancedStatus::new(5, 0, 0) })
+        }
         Ok(Err(Refused(reply))) => temporary(&reply),
         Err(_) => temporary("Connection timeout"),
     }

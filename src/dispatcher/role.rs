@@ -21,6 +21,9 @@ use crate::process::{self, Context, Memory, Threads};
 /// How long what is under way may take when the role leaves.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
+/// Requests of the queue dealt with together.
+const TOGETHER: usize = 128;
+
 /// Runs the role.
 pub fn run() -> ExitCode {
     process::run(Role::Dispatcher, Threads::Cores, |_| Ok(()), serve)
@@ -59,8 +62,7 @@ impl Dispatcher {
             (ParentToRole::Attach { peer }, Some(descriptor)) => self.attach(peer, descriptor),
             (ParentToRole::Serve { listener }, Some(socket)) => self.listen(listener, socket),
             (ParentToRole::Switch(switches), _) => {
-                let wanted =
-                    if switches.smtp_paused { Accepting::Paused } else { Accepting::Yes };
+                let wanted = if switches.smtp_paused { Accepting::Paused } else { Accepting::Yes };
                 self.accepting.send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
                 crate::log::set_verbose(switches.verbose);
                 Ok(())
@@ -104,8 +106,9 @@ impl Dispatcher {
                 self.shared.queue.replace(link);
                 let outbound = Arc::clone(&self.outbound);
                 tokio::spawn(async move {
-                    while let Some(arrived) = arrivals.recv().await {
-                        outbound.take(arrived);
+                    let mut together = Vec::with_capacity(TOGETHER);
+                    while arrivals.recv_many(&mut together, TOGETHER).await > 0 {
+                        outbound.take(together.drain(..));
                     }
                 });
             }

@@ -286,11 +286,8 @@ impl Lookup {
         let mut routes = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             let route = self.route(job, delivery)?;
-            let sealed = SealedRoute {
-                transaction: job.transaction,
-                sender: job.sender.clone(),
-                route,
-            };
+            let sealed =
+                SealedRoute { transaction: job.transaction, sender: job.sender.clone(), route };
             routes.push(self.key.seal(&sealed).ok()?);
         }
         Some(routes)
@@ -334,11 +331,8 @@ fn facts(facts: &SessionFacts, sender: &ReversePath) -> Session {
         Source::Ip(address) => Client::Address(LocalAddress::from(address)),
         Source::Local => Client::Socket,
     };
-    let login = if facts.authenticated {
-        Some(facts.username.clone().unwrap_or_default())
-    } else {
-        None
-    };
+    let login =
+        if facts.authenticated { Some(facts.username.clone().unwrap_or_default()) } else { None };
     let sender = sender.0.as_ref();
     Session {
         tag: facts.tag.clone(),

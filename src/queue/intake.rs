@@ -214,8 +214,7 @@ impl Queue {
         let mut envelopes = Vec::with_capacity(sealed.len());
         for envelope in sealed {
             let low = NonZeroU32::new(envelope.low).ok_or(Refusal::Forbidden)?;
-            let opened: SealedRoute =
-                key.open(&envelope.route).map_err(|_| Refusal::Forbidden)?;
+            let opened: SealedRoute = key.open(&envelope.route).map_err(|_| Refusal::Forbidden)?;
             if opened.transaction != transaction || opened.sender != origin.sender {
                 return Err(Refusal::Forbidden);
             }

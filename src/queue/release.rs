@@ -172,8 +172,7 @@ impl Queue {
             }
         };
         self.releases.begin(envelope.clone());
-        let delivery =
-            QueueToDispatcher::Deliver(Box::new(Delivery { envelope, size, ticket }));
+        let delivery = QueueToDispatcher::Deliver(Box::new(Delivery { envelope, size, ticket }));
         let events = self.events.clone();
         tokio::spawn(async move {
             let reply = dispatcher.request(&delivery, None).await;

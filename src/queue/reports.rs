@@ -165,9 +165,11 @@ impl Queue {
         offset: u64,
         answer: Responder<QueueToDispatcher, DispatcherToQueue>,
     ) {
-        let piece = self.reports.under_way.get(&report).map_or(BodyPiece::Absent, |text| {
-            piece_of(text, offset)
-        });
+        let piece = self
+            .reports
+            .under_way
+            .get(&report)
+            .map_or(BodyPiece::Absent, |text| piece_of(text, offset));
         reply(answer, &QueueToDispatcher::Body(piece));
     }
 }
@@ -180,7 +182,8 @@ fn original_of(body: StoredBody, whole: bool) -> Vec<u8> {
             let wanted = if whole && size <= MAX_RETURNED { size } else { HEADERS as u64 };
             let mut bytes = Vec::new();
             // What cannot be read is missing from the copy; the report still goes out.
-            let read = std::io::Read::read_to_end(&mut std::io::Read::take(file, wanted), &mut bytes);
+            let read =
+                std::io::Read::read_to_end(&mut std::io::Read::take(file, wanted), &mut bytes);
             if let Err(error) = read {
                 tracing::warn!("warn: queue: report without a copy: {error}");
             }

@@ -1,8 +1,8 @@
 //! The loop of the queue role: one event after the other, in one thread.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -395,9 +395,7 @@ impl Queue {
 }
 
 /// Sends what it is given as fast as the scheduler has credits, in order.
-fn pump(
-    link: Link<QueueToScheduler, SchedulerToQueue>,
-) -> mpsc::UnboundedSender<QueueToScheduler> {
+fn pump(link: Link<QueueToScheduler, SchedulerToQueue>) -> mpsc::UnboundedSender<QueueToScheduler> {
     let (sender, mut waiting) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(message) = waiting.recv().await {

@@ -111,7 +111,8 @@ struct Loop {
 fn settings_of(setup: &Setup) -> Settings {
     let limits = &setup.config.scheduler;
     let usual = Settings::default();
-    let count = |limit: crate::config::Limit, usual| limit.get().map_or(usual, |most| most as usize);
+    let count =
+        |limit: crate::config::Limit, usual| limit.get().map_or(usual, |most| most as usize);
     Settings {
         max_inflight: count(limits.max_inflight, usize::MAX),
         max_schedule: count(limits.max_schedule, usize::MAX),
@@ -175,7 +176,11 @@ impl Loop {
         for (kind, paused) in
             [(Kind::Local, switches.mda_paused), (Kind::Relay, switches.mta_paused)]
         {
-            if paused { self.scheduler.pause(kind) } else { self.scheduler.resume(kind) };
+            if paused {
+                self.scheduler.pause(kind)
+            } else {
+                self.scheduler.resume(kind)
+            };
         }
         // A report needs a session with ourselves.
         if switches.smtp_paused {

@@ -9,7 +9,9 @@ mod signal;
 mod spawn;
 mod title;
 
-pub use child::{ExitStatus, Pid, current_executable, daemonise, exec, reap, run_in_child, wait_for};
+pub use child::{
+    ExitStatus, Pid, current_executable, daemonise, exec, reap, run_in_child, wait_for,
+};
 pub use descriptors::close_all_except;
 pub use poll::{Interest, PollEntry, poll};
 pub use signal::{Signal, SignalPipe, ignore_sigpipe, kill_group, signal};

@@ -80,11 +80,14 @@ pub(super) async fn serve(
 }
 
 /// Starts the worker, once there is a place for it.
-async fn start(mda: &Arc<Mda>, identity: &Identity, ticket: &Sealed) -> Result<WorkerLink, Outcome> {
+async fn start(
+    mda: &Arc<Mda>,
+    identity: &Identity,
+    ticket: &Sealed,
+) -> Result<WorkerLink, Outcome> {
     let place = Arc::clone(&mda.places).acquire_owned().await;
     let Ok(place) = place else { return Err(temporary("no worker")) };
-    let request =
-        RoleToParent::StartWorker { identity: identity.clone(), ticket: ticket.clone() };
+    let request = RoleToParent::StartWorker { identity: identity.clone(), ticket: ticket.clone() };
     let descriptor = match mda.shared.parent.request(&request, None).await {
         Ok((ParentToRole::Worker(Ok(())), Some(descriptor))) => descriptor,
         Ok((ParentToRole::Worker(Err(failure)), _)) => return Err(outcome_of(failure)),
@@ -161,9 +164,7 @@ fn parts(body: Body) -> std::io::Result<Parts> {
     }
 }
 
-fn outcome_from(
-    reply: Result<(WorkerToDispatcher, Option<OwnedFd>), LinkError>,
-) -> Outcome {
+fn outcome_from(reply: Result<(WorkerToDispatcher, Option<OwnedFd>), LinkError>) -> Outcome {
     match reply {
         Ok((WorkerToDispatcher::Outcome(outcome), _)) => match &outcome {
             Outcome::Permanent(failure) | Outcome::Temporary(failure)

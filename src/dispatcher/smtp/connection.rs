@@ -307,11 +307,7 @@ fn facts(origin: &Origin) -> SessionFacts {
     }
 }
 
-async fn expand(
-    shared: Arc<Shared>,
-    transaction: u64,
-    recipient: Box<ExpandRecipient>,
-) -> Answer {
+async fn expand(shared: Arc<Shared>, transaction: u64, recipient: Box<ExpandRecipient>) -> Answer {
     let request = DispatcherToLookup::Expand {
         transaction,
         session: facts(&recipient.origin),
@@ -341,11 +337,7 @@ async fn commit_message(shared: Arc<Shared>, transaction: u64, ready: ReadyCommi
     Answer::Commit(request, result)
 }
 
-async fn commit(
-    shared: &Shared,
-    transaction: u64,
-    ready: ReadyCommit,
-) -> Result<(), Refusal> {
+async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result<(), Refusal> {
     let ReadyCommit { commit, mut file, failed } = ready;
     let message = commit.message;
     if let Some(refusal) = failed {
@@ -371,6 +363,7 @@ async fn commit(
             envelopes.push(NewEnvelope { low, route, dsn: recipient.dsn.clone() });
         }
     }
+    let count = envelopes.len();
     while envelopes.len() > ENVELOPES_IN_FRAME {
         let rest = envelopes.split_off(ENVELOPES_IN_FRAME);
         let some = std::mem::replace(&mut envelopes, rest);
@@ -380,7 +373,7 @@ async fn commit(
     let body = match file {
         Some(size) => CommitBody::File { size },
         None => {
-            shared.bodies.keep(message, Arc::from(body.as_slice()));
+            shared.bodies.keep(message, Arc::from(body.as_slice()), count);
             CommitBody::Inline(Blob(body))
         }
     };

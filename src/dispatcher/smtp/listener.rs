@@ -182,8 +182,7 @@ where
     settings.completes_headers = true;
     let idle_timeout = settings.idle_timeout;
     let peer = Peer::local(&setup.server_name);
-    let _counted =
-        (Counted::new(&shared.counters.sessions), Counted::new(&shared.counters.local));
+    let _counted = (Counted::new(&shared.counters.sessions), Counted::new(&shared.counters.local));
     let Ok(id) = shared.random() else { return };
     let session = Session::new(SessionId(id), Arc::new(settings), peer);
     let connection = Connection::new(stream, session, Arc::clone(shared), idle_timeout);

@@ -408,9 +408,10 @@ impl Log {
         self.cancels.drain(..batch.cancels);
         self.count(&batch);
         if batch.cancels != 0 {
-            let error = StoreError::Failing;
-            for answer in self.refused.drain(..) {
-                answer.give(Err(error.clone()));
+            let refused = std::mem::take(&mut self.refused);
+            self.bury_large(refused.iter().filter_map(|(_, large)| *large).collect());
+            for (answer, _) in refused {
+                answer.give(Err(StoreError::Failing));
             }
         }
         if self.buffer.capacity() > 2 * BATCH {
@@ -466,6 +467,7 @@ impl Log {
             self.cancels.push((from, to));
             if let Some(segment) = lock(&self.state).segment_mut(active.slot) {
                 segment.void_from = from;
+                segment.suspect = true;
             }
         }
         self.retire(false);
@@ -477,8 +479,13 @@ impl Log {
         for op in ops.into_iter().rev() {
             match op {
                 Op::Commit { message, body, answer, .. } => {
-                    self.discard(message, &body);
-                    self.refused.push(answer);
+                    let large = match body {
+                        LogBody::Large(large) => {
+                            Some(DeadLarge { message, reference: Some(large) })
+                        }
+                        LogBody::Inline(_) => None,
+                    };
+                    self.refused.push((answer, large));
                 }
                 other => queue.push_front(other),
             }

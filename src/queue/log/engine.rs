@@ -130,8 +130,9 @@ pub(super) struct Log {
     pub(super) previous: Option<(u64, u64)>,
     /// Sequence numbers of failed batches, not yet cancelled durably.
     pub(super) cancels: Vec<(u64, u64)>,
-    /// Commits of those batches: refused once the cancellation is durable, or cannot become so.
-    pub(super) refused: Vec<Answer>,
+    /// Commits of those batches with their large bodies: refused, and the bodies removed, once the
+    /// cancellation is durable.
+    pub(super) refused: Vec<(Answer, Option<DeadLarge>)>,
     pub(super) trouble: Trouble,
     pub(super) reserve: bool,
     pub(super) making_reserve: bool,
@@ -289,7 +290,7 @@ impl Log {
                 self.making_reserve = false;
                 self.reserve = result.is_ok();
             }
-            Report::Sealed { written } => lock(&self.state).figures.written_bytes += written,
+            Report::Sealed { slot, result } => self.sealed(slot, result),
             Report::Removed { slot, file, spare, result } => {
                 self.removed(slot, file, spare, &result);
             }
@@ -341,6 +342,20 @@ impl Log {
         let ordinary = matches!(self.next, Some((_, Source::New | Source::Spare)));
         if on_reserve && ordinary {
             self.roll();
+        }
+    }
+
+    fn sealed(&mut self, slot: SegmentSlot, result: io::Result<u64>) {
+        let mut state = lock(&self.state);
+        match result {
+            Ok(written) => state.figures.written_bytes += written,
+            // Without its index the segment is read record by record: slower, not worse.
+            Err(_) => {
+                state.figures.failures += 1;
+                if let Some(segment) = state.segment_mut(slot) {
+                    segment.suspect = true;
+                }
+            }
         }
     }
 
@@ -419,8 +434,8 @@ impl Log {
         }
         lock(&self.state).close_segment(active.slot);
         if healthy {
-            let Active { file, end, skeleton, .. } = active;
-            self.jobs.push(Job::Seal { file, end, skeleton });
+            let Active { slot, file, end, skeleton, .. } = active;
+            self.jobs.push(Job::Seal { slot, file, end, skeleton });
         }
     }
 
@@ -466,7 +481,8 @@ impl Log {
             // The state gives up its own reference, so that the job sees only readers' ones.
             let Some(file) = segment.file.take() else { continue };
             segment.leaving = true;
-            let reusable = keep && (segment.identity.size == target || no_room);
+            let fits = segment.identity.size == target || no_room;
+            let reusable = keep && fits && !segment.suspect;
             keep &= !reusable;
             self.jobs.push(Job::Remove { slot, file, keep: reusable });
         }
@@ -482,10 +498,11 @@ impl Log {
         }
     }
 
-    /// Answers the commits of failed batches.
+    /// Answers the commits of failed batches whose cancellation cannot be written. They may come
+    /// back with the next start, so their large bodies stay until then.
     pub(super) fn refuse_failed(&mut self) {
         let error = self.refusal();
-        for answer in self.refused.drain(..) {
+        for (answer, _) in self.refused.drain(..) {
             answer.give(Err(error.clone()));
         }
     }

@@ -22,9 +22,11 @@ use super::disk::{Disk, Folder, read_exactly};
 use super::engine::{Log, Options, lock};
 use super::keeper::{NEW, RESERVE, SPARE, quarantine};
 use super::record::{
-    Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of,
+    Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of, sequence,
 };
-use super::segment::{Contents, HeaderError, Identity, Record, SegmentFile, segment_name};
+use super::segment::{
+    Contents, HeaderError, Identity, Record, SegmentFile, Skeleton, segment_name,
+};
 use super::state::{DeadLarge, SegmentSlot, State};
 use crate::model::id::MessageId;
 use crate::queue::store::{Event, StoreError};
@@ -179,13 +181,12 @@ impl Log {
             let mut state = lock(&self.state);
             if let Some(segment) = state.segment_mut(slot) {
                 segment.void_from = void_from;
+                segment.suspect = !sealed;
             }
             state.close_segment(slot);
             drop(state);
-            if !sealed && contents.end > named {
-                let skeleton = contents.skeleton;
-                let first = skeleton.position_at(named);
-                self.rewrites.push(Rewrite { slot, skeleton, position: first });
+            if !sealed {
+                self.doubt(slot, contents.skeleton, named, void_from);
             }
         }
         self.orphans(&mut dead) || damaged
@@ -236,6 +237,17 @@ impl Log {
         damaged
     }
 
+    /// Has the records above `durable` written again.
+    fn doubt(&mut self, slot: SegmentSlot, skeleton: Skeleton, durable: u64, void_from: u64) {
+        let position = skeleton.position_at(durable);
+        let Some(first) = skeleton.from(position).next() else { return };
+        let from = first.header.sequence;
+        if from < void_from {
+            let cancels = Some((from, sequence(segment_of(from) + 1, 0) - 1));
+            self.rewrites.push(Rewrite { slot, skeleton, position, cancels });
+        }
+    }
+
     /// Puts aside envelopes without a message, and forgets messages without envelopes.
     fn orphans(&mut self, dead: &mut Vec<DeadLarge>) -> bool {
         let lost: Vec<_> = {
@@ -251,7 +263,7 @@ impl Log {
             let _ = quarantine(&*self.disk, &id.to_string(), &payload, &reason);
             self.events.push(Event::Quarantined { id: id.to_string(), reason });
         }
-        lock(&self.state).drop_orphans(dead);
+        lock(&self.state).end_replay(dead);
         damaged
     }
 

@@ -218,6 +218,21 @@ impl SimDisk {
     }
 }
 
+/// What is left of a write outside a range.
+fn without(
+    (offset, bytes): (usize, Vec<u8>),
+    range: &std::ops::Range<usize>,
+) -> impl Iterator<Item = (usize, Vec<u8>)> + use<> {
+    let end = offset + bytes.len();
+    let before = range.start.clamp(offset, end) - offset;
+    let after = range.end.clamp(offset, end) - offset;
+    let parts = match range.start < end && offset < range.end {
+        true => vec![(offset, bytes[..before].to_vec()), (offset + after, bytes[after..].to_vec())],
+        false => vec![(offset, bytes)],
+    };
+    parts.into_iter().filter(|(_, bytes)| !bytes.is_empty())
+}
+
 fn put(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
     let end = offset + written.len();
     if bytes.len() < end {
@@ -400,7 +415,12 @@ impl DiskFile for SimFile {
         let covered = inode.pending.split_off(inode.lost);
         for (offset, bytes) in covered {
             put(&mut inode.durable, offset, &bytes);
+            // What is on the disk now cannot be undone by an older write of the same bytes.
+            let older = std::mem::take(&mut inode.pending);
+            let range = offset..offset + bytes.len();
+            inode.pending = older.into_iter().flat_map(|write| without(write, &range)).collect();
         }
+        inode.lost = inode.pending.len();
         Ok(())
     }
 

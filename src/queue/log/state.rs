@@ -176,6 +176,8 @@ pub(super) struct Segment {
     pub void_from: u64,
     /// Whether records are still added.
     pub open: bool,
+    /// Whether a write or sync of it failed, or may have: its file is not used again.
+    pub suspect: bool,
     /// Whether all that is needed of it was copied forward.
     pub drained: bool,
     /// Whether its file is being removed.
@@ -204,6 +206,9 @@ pub(super) struct State {
     /// Ids of files in `large/` that no message refers to and that were left there.
     pub left: BTreeSet<u32>,
     live: u64,
+    /// Whether records are still being replayed: a message may be without envelopes for a while,
+    /// since compaction writes an end again after the beginning of what took its place.
+    replaying: bool,
     /// What the log counted; the rest of [`Statistics`] is computed when asked for.
     pub figures: Statistics,
 }
@@ -218,6 +223,7 @@ impl State {
             large: BTreeMap::new(),
             left: BTreeSet::new(),
             live: 0,
+            replaying: true,
             figures: Statistics::default(),
         }
     }
@@ -235,6 +241,7 @@ impl State {
             messages: Vec::new(),
             void_from: u64::MAX,
             open: true,
+            suspect: false,
             drained: false,
             leaving: false,
             stuck: false,
@@ -511,6 +518,11 @@ impl State {
     fn begin(&mut self, slot: SegmentSlot, sequence: u64, entry: &Entry, offset: u64) {
         let Some(id) = EnvelopeId::new(entry.id) else { return };
         let message = id.message().get();
+        if let Some(old) = self.envelope(id).copied() {
+            // Written again further on; the record that ended the old one may not count.
+            self.add_need(slot, old.began_segment);
+            self.forget_envelope(&old);
+        }
         let place = EnvelopePlace {
             message,
             low: id.get() as u32,
@@ -520,9 +532,7 @@ impl State {
             began_segment: slot,
             length: entry.length,
         };
-        if !self.envelopes.insert(place) {
-            return;
-        }
+        self.envelopes.insert(place);
         self.add_live(slot, place.payload_weight() + BEGAN_WEIGHT);
         self.mention(slot, message);
         if self.messages.get(message).is_none() {
@@ -588,22 +598,37 @@ impl State {
             .collect()
     }
 
+    /// Ends a message as far as it began up to a sequence number.
     fn end_message(&mut self, id: MessageId, upto: u64, dead: &mut Vec<DeadLarge>) {
         for place in self.envelopes_of(id) {
             if self.began(&place) <= upto {
                 self.forget_envelope(&place);
             }
         }
-        self.bury(id.get(), dead);
+        let Some(place) = self.messages.get(id.get()).copied() else { return };
+        if place.has_body() && self.sequence(&place) > upto {
+            return;
+        }
+        if place.envelopes() == 0 {
+            self.bury_now(id.get(), dead);
+        } else if place.has_body() {
+            self.drop_live(place.segment, place.space());
+            if let Some(place) = self.messages.get_mut(id.get()) {
+                place.segment = NO_SEGMENT;
+            }
+        }
     }
 
     /// Removes a message whose last envelope ended.
     fn bury(&mut self, message: u32, dead: &mut Vec<DeadLarge>) {
-        let Some(place) = self.messages.get(message).copied() else { return };
-        if place.envelopes() != 0 {
-            return;
+        let over = self.messages.get(message).is_some_and(|place| place.envelopes() == 0);
+        if over && !self.replaying {
+            self.bury_now(message, dead);
         }
-        self.messages.remove(message);
+    }
+
+    fn bury_now(&mut self, message: u32, dead: &mut Vec<DeadLarge>) {
+        let Some(place) = self.messages.remove(message) else { return };
         if place.has_body() {
             self.drop_live(place.segment, place.space());
         }
@@ -615,26 +640,24 @@ impl State {
         }
     }
 
-    /// Removes envelopes whose message is not on the disk, and messages without envelopes; what
-    /// they were. For the end of recovery.
-    pub(super) fn drop_orphans(&mut self, dead: &mut Vec<DeadLarge>) -> Vec<EnvelopeId> {
+    /// Ends the replay: removes envelopes whose message is not on the disk, and messages without
+    /// envelopes.
+    pub(super) fn end_replay(&mut self, dead: &mut Vec<DeadLarge>) {
+        self.replaying = false;
         let odd: Vec<u32> = self
             .messages
             .iter()
             .filter(|place| !place.has_body() || place.envelopes() == 0)
             .map(|place| place.message)
             .collect();
-        let mut orphans = Vec::new();
         for message in odd {
             if let Some(id) = MessageId::new(message) {
                 for place in self.envelopes_of(id) {
-                    orphans.extend(place.id());
                     self.forget_envelope(&place);
                 }
             }
-            self.bury(message, dead);
+            self.bury_now(message, dead);
         }
-        orphans
     }
 }
 
