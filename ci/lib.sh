@@ -36,31 +36,35 @@ install_packages() {
         become=(sudo)
     fi
     say "installing packages that are missing: $*"
-    local options=(-qq -o "Dpkg::Use-Pty=0")
-    apt-cache show "$@" >/dev/null 2>&1 || "${become[@]}" apt-get "${options[@]}" update ||
+    local quiet=(-qq -o "Dpkg::Use-Pty=0")
+    apt-cache show "$@" >/dev/null 2>&1 || "${become[@]}" apt-get "${quiet[@]}" update ||
         die "the list of packages cannot be fetched"
     "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get "${options[@]}" install --yes --no-install-recommends "$@" >/dev/null ||
+        apt-get "${quiet[@]}" install --yes --no-install-recommends "$@" >/dev/null ||
         die "could not install them; by hand: $wanted"
 }
 
 # Whether version $1 is at least version $2.
 is_at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
-rust_version() { rustc --version 2>/dev/null | cut -d ' ' -f 2; }
-
 # Cargo, a new enough compiler and a linker.
 need_rust() {
     if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH=$HOME/.cargo/bin:$PATH
     fi
-    # Debian 12 carries a recent compiler under this name in its security archive.
-    need cargo=cargo-web rustc=rustc-web
+    # Debian 12 carries a recent compiler under this name, in its security archive.
+    if command -v apt-get >/dev/null; then need cargo=cargo-web rustc=rustc-web; fi
     local found
-    found=$(rust_version)
-    is_at_least "$found" "$OLDEST_RUST" ||
+    found=$(rustc --version 2>/dev/null | cut -d ' ' -f 2)
+    if [ -z "$found" ] || ! is_at_least "$found" "$OLDEST_RUST"; then
         die "Rust $OLDEST_RUST or newer is needed, this is ${found:-none}: see https://rustup.rs"
-    need cc=gcc /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates
+    fi
+    need cc=gcc
+    # Where these two are elsewhere, they come with the system.
+    if command -v apt-get >/dev/null; then
+        need /usr/include/stdlib.h=libc6-dev \
+            /etc/ssl/certs/ca-certificates.crt=ca-certificates
+    fi
 }
 
 # Where cargo puts what it builds.
