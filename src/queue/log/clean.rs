@@ -12,9 +12,10 @@ use std::io;
 
 use super::engine::{Log, lock};
 use super::keeper::Job;
+use super::place::{EnvelopePlace, SegmentSlot};
 use super::record::{Act, Entry, HEADER, Kind, LARGE, MERGED, padded};
 use super::segment::{Record, Skeleton};
-use super::state::{EnvelopePlace, SegmentSlot, State};
+use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::StoreError;
 
@@ -211,9 +212,12 @@ impl Log {
             }
             next = record.next;
         }
-        if let Some((from, to)) = cancels.filter(|_| complete) {
+        // A batch can be torn: originals are cancelled only after the batch with their copies.
+        let all_copied = complete && next == position;
+        if let Some((from, to)) = cancels.filter(|_| all_copied) {
             copies.cancels.push(Entry::bare(Act::Cancel, from, to));
         }
+        let over = all_copied || (complete && cancels.is_none());
         self.end_envelopes(&copies.ends);
         self.end_messages(&copies.message_ends);
         if !copies.cancels.is_empty() {
@@ -226,7 +230,7 @@ impl Log {
             return Err(StoreError::Failing);
         }
         lock(&self.state).figures.compacted_bytes += written;
-        Ok((!complete).then_some(next))
+        Ok((!over).then_some(next))
     }
 
     /// Copies what is needed of a record; `false` if the rest must wait for another segment.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use platform::dir::{Access, Space};
 
 use super::disk::{Disk, DiskFile, Folder};
+use super::place::SegmentSlot;
 use super::record::{LargeRef, crc, large_name};
 use super::segment::{Identity, SegmentFile, Skeleton, seal, segment_name};
-use super::state::SegmentSlot;
 use crate::model::id::MessageId;
 
 /// Name of the segment file that is kept for the day when the disk is full.
