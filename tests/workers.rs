@@ -6,8 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -381,6 +384,49 @@ fn the_system_mailbox_is_made_and_unlocked_and_never_a_link() {
     std::os::unix::fs::symlink("/etc/passwd", &mailbox).unwrap();
     let refused = worker.deliver(Method::Mbox);
     assert!(matches!(refused, Outcome::Temporary(_)), "{refused:?}");
+}
+
+#[test]
+fn a_confined_worker_reaches_lmtp_servers_and_files() {
+    let mut spawner = Spawner::start();
+    let mut worker = spawner.own_worker(false);
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = spawner.home().join("lmtp");
+    let local = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let address = format!("localhost:{}", tcp.local_addr().unwrap().port());
+    std::thread::spawn(move || accept_everything(tcp.accept().unwrap().0));
+    std::thread::spawn(move || accept_everything(local.accept().unwrap().0));
+    for destination in [&address, path.to_str().unwrap()] {
+        let destination = destination.to_owned();
+        let method = Method::Lmtp { destination, recipient_address: true };
+        assert_eq!(worker.deliver(method), DELIVERED);
+    }
+    let file = spawner.home().join("file");
+    let path = file.to_str().unwrap().to_owned();
+    assert_eq!(worker.deliver(Method::File { path }), DELIVERED);
+    assert!(fs::read_to_string(&file).unwrap().starts_with("From s@x "));
+}
+
+/// A server that says yes to all of a message.
+fn accept_everything(mut stream: impl Read + Write) {
+    let mut told = String::new();
+    let mut buffer = [0; 4096];
+    for (until, answer) in [
+        ("", "220 test\r\n"),
+        ("LHLO ", "250 test\r\n"),
+        ("MAIL FROM:<s@x>\r\n", "250 ok\r\n"),
+        ("RCPT TO:<alice@d>\r\n", "250 ok\r\n"),
+        ("DATA\r\n", "354 go\r\n"),
+        ("\r\n.\r\n", "250 delivered\r\n"),
+    ] {
+        while !told.contains(until) {
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0, "after {told}");
+            told.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
 }
 
 #[test]

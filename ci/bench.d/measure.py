@@ -5,6 +5,8 @@ misses children that nobody waited for.
 """
 
 import os
+import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -116,6 +118,38 @@ def memory(pids):
         except OSError:
             pass  # it ended meanwhile
     return total
+
+
+class Calls:
+    """System calls and context switches of processes, and of all they start, during the block.
+
+    `counts` stays None where perf(1) is missing or may not look.
+    """
+
+    EVENTS = ["raw_syscalls:sys_enter", "context-switches"]
+
+    def __init__(self, pids):
+        self._pids = pids
+        self.counts = None
+
+    def __enter__(self):
+        pids = ",".join(map(str, self._pids))
+        command = ["perf", "stat", "-x", ";", "-e", ",".join(self.EVENTS), "-p", pids]
+        try:
+            self._perf = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            time.sleep(0.5)
+        except OSError:
+            self._perf = None
+        return self
+
+    def __exit__(self, *_):
+        if self._perf is None:
+            return
+        self._perf.send_signal(signal.SIGINT)
+        _, said = self._perf.communicate(timeout=30)
+        first = [line.split(";")[0] for line in said.splitlines() if ";" in line]
+        if len(first) == len(self.EVENTS) and all(count.isdigit() for count in first):
+            self.counts = [int(count) for count in first]
 
 
 class Peak:

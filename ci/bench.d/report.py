@@ -1,10 +1,12 @@
 """The table: medians, spreads, ratios within rounds, targets."""
 
+import math
 import statistics
 
 # What the figures beside the main one are, by name.
 EXTRA = {
     "accept": "accepted/s",
+    "again": "sessions tried again",
     "another": "one more session, ms",
     "append": "plain synced append, ms",
     "few": "with 1,000 deferred, /s",
@@ -16,6 +18,7 @@ EXTRA = {
     "restart": "restart to banner, s",
     "share": "share of the rate with 1,000",
     "start": "start to banner, s",
+    "switches": "context switches",
 }
 # Figures told only where their scene is about them.
 QUIET = {"start": "idle daemon", "accept": None}
@@ -40,6 +43,8 @@ def spread(found):
 
 def short(value):
     """Three significant digits, without an exponent."""
+    if math.isinf(value):
+        return "not in time"
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}"
@@ -67,6 +72,8 @@ def show(chosen, servers, results):
         for figure in ["value", *extras]:
             columns = [values(results, scene.title, server.name, figure) for server in servers]
             if not any(value is not None for column in columns for value in column):
+                continue
+            if figure == "again" and not any(value for column in columns for value in column):
                 continue
             unit = scene.unit if figure == "value" else EXTRA[figure]
             row = [f"{scene.title}: {unit}", *map(spread, columns)]

@@ -1,4 +1,4 @@
-//! lockspool(1).
+//! lockspool(8).
 
 use std::process::ExitCode;
 

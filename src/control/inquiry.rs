@@ -30,7 +30,7 @@ const COUNTERS_PATIENCE: Duration = Duration::from_secs(2);
 /// Envelopes that the queue is asked for in one request; several are under way at once.
 const ENVELOPES: usize = 32;
 /// Requests for envelopes that one listing has under way.
-const UNDER_WAY: usize = 8;
+const UNDER_WAY: usize = 32;
 
 /// The channels to the other roles.
 pub(super) struct Roles {

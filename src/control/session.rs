@@ -17,8 +17,8 @@ use crate::ipc::message::client::{
 };
 use crate::model::{Envelope, EnvelopeId, MessageId};
 
-/// Envelopes of a listing that are asked for at once.
-pub const PAGE: usize = 256;
+/// Envelopes of a listing that are asked for at once: as many as the scheduler tells in one answer.
+pub const PAGE: usize = 1024;
 /// Counters in one piece of the answer; names are short.
 const STATISTICS_PIECE: usize = 256;
 
@@ -49,7 +49,7 @@ pub enum Ask {
         paused: bool,
     },
     /// The scheduler: where envelopes are, in the order of their ids. Answered by
-    /// [`Answer::Places`]; fewer than `count` means that there are no more.
+    /// [`Answer::Places`]; none means that there are no more.
     Places {
         /// Those of this message only.
         message: Option<MessageId>,
@@ -152,7 +152,7 @@ enum Work {
     Body { message: MessageId, offset: u64 },
     Change,
     Envelope,
-    ListEnvelopes { message: Option<MessageId>, page: Vec<(EnvelopeId, Place)>, last: bool },
+    ListEnvelopes { message: Option<MessageId>, page: Vec<(EnvelopeId, Place)> },
     ListPlaces { message: Option<MessageId> },
     OpenSession,
     Order,
@@ -227,11 +227,11 @@ impl Session {
                 })
             }
             (
-                Some(Work::ListEnvelopes { message, page, last }),
+                Some(Work::ListEnvelopes { message, page }),
                 Answer::Envelopes { looked_at, found },
-            ) => self.listed(message, page, last, looked_at, &found),
+            ) => self.listed(message, page, looked_at, &found),
             (Some(Work::ListPlaces { message }), Answer::Places(places)) => {
-                self.placed(Vec::new(), message, places)
+                self.placed(message, places)
             }
             (Some(Work::OpenSession), Answer::Session(session)) => finish(match session {
                 SessionAnswer::Busy => Reply::Busy,
@@ -286,19 +286,12 @@ impl Session {
     }
 
     /// A page of the scheduler came: ask the queue what these envelopes are.
-    fn placed(
-        &mut self,
-        mut replies: Vec<Reply>,
-        message: Option<MessageId>,
-        page: Vec<(EnvelopeId, Place)>,
-    ) -> Step {
+    fn placed(&mut self, message: Option<MessageId>, page: Vec<(EnvelopeId, Place)>) -> Step {
         if page.is_empty() {
-            replies.push(Reply::Done);
-            return Step { replies, next: Next::Read };
+            return finish(Reply::Done);
         }
-        let last = page.len() < PAGE;
         let ask = Ask::Envelopes(page.iter().map(|(id, _)| *id).collect());
-        self.ask(replies, Work::ListEnvelopes { message, page, last }, ask)
+        self.ask(Vec::new(), Work::ListEnvelopes { message, page }, ask)
     }
 
     /// The queue has said what some of a page's envelopes are.
@@ -306,21 +299,16 @@ impl Session {
         &mut self,
         message: Option<MessageId>,
         mut page: Vec<(EnvelopeId, Place)>,
-        last: bool,
         looked_at: usize,
         found: &[Envelope],
     ) -> Step {
         let rest = page.split_off(looked_at.min(page.len()));
         // An answer to nothing would be asked for for ever.
         let Some((end, _)) = page.last().copied() else { return finish(Reply::Unavailable) };
-        let mut replies = pieces(page, found);
+        let replies = pieces(page, found);
         if !rest.is_empty() {
             let ask = Ask::Envelopes(rest.iter().map(|(id, _)| *id).collect());
-            return self.ask(replies, Work::ListEnvelopes { message, page: rest, last }, ask);
-        }
-        if last {
-            replies.push(Reply::Done);
-            return Step { replies, next: Next::Read };
+            return self.ask(replies, Work::ListEnvelopes { message, page: rest }, ask);
         }
         let ask = Ask::Places { message, after: Some(end), count: PAGE };
         self.ask(replies, Work::ListPlaces { message }, ask)

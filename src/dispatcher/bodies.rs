@@ -21,24 +21,24 @@ pub struct Bodies {
 
 #[derive(Debug, Default)]
 struct Kept {
-    bodies: HashMap<MessageId, Arc<[u8]>>,
+    bodies: HashMap<MessageId, (Arc<[u8]>, usize)>,
     order: VecDeque<MessageId>,
     bytes: usize,
 }
 
 impl Bodies {
-    /// Keeps the body of a message that is about to be committed.
-    pub fn keep(&self, message: MessageId, body: Arc<[u8]>) {
+    /// Keeps the body of a message that is about to be committed, for `attempts` deliveries.
+    pub fn keep(&self, message: MessageId, body: Arc<[u8]>, attempts: usize) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.bytes += body.len();
-        if let Some(old) = kept.bodies.insert(message, body) {
+        if let Some((old, _)) = kept.bodies.insert(message, (body, attempts)) {
             kept.bytes -= old.len();
         } else {
             kept.order.push_back(message);
         }
         while kept.bytes > FIRST_ATTEMPT_CACHE {
             let Some(oldest) = kept.order.pop_front() else { break };
-            if let Some(body) = kept.bodies.remove(&oldest) {
+            if let Some((body, _)) = kept.bodies.remove(&oldest) {
                 kept.bytes -= body.len();
             }
         }
@@ -52,14 +52,27 @@ impl Bodies {
     /// Drops the body of a message.
     pub fn drop_message(&self, message: MessageId) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(body) = kept.bodies.remove(&message) {
+        if let Some((body, _)) = kept.bodies.remove(&message) {
+            kept.bytes -= body.len();
+        }
+    }
+
+    /// Notes that one delivery of a message has had its attempt; after the last the body goes.
+    pub fn attempted(&self, message: MessageId) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, attempts)) = kept.bodies.get_mut(&message) else { return };
+        *attempts = attempts.saturating_sub(1);
+        if *attempts > 0 {
+            return;
+        }
+        if let Some((body, _)) = kept.bodies.remove(&message) {
             kept.bytes -= body.len();
         }
     }
 
     fn find(&self, message: MessageId) -> Option<Arc<[u8]>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bodies.get(&message).cloned()
+        kept.bodies.get(&message).map(|(body, _)| Arc::clone(body))
     }
 }
 
@@ -106,11 +119,15 @@ mod tests {
         let size = FIRST_ATTEMPT_CACHE / 4;
         let ids: Vec<_> = (1..=6).filter_map(MessageId::new).collect();
         for id in &ids {
-            bodies.keep(*id, vec![0; size].into());
+            bodies.keep(*id, vec![0; size].into(), 2);
         }
         let kept: Vec<_> = ids.iter().map(|id| bodies.find(*id).is_some()).collect();
         assert_eq!(kept, [false, false, true, true, true, true]);
         bodies.drop_message(ids[5]);
         assert!(bodies.find(ids[5]).is_none());
+        bodies.attempted(ids[4]);
+        assert!(bodies.find(ids[4]).is_some());
+        bodies.attempted(ids[4]);
+        assert!(bodies.find(ids[4]).is_none());
     }
 }

@@ -11,8 +11,10 @@ use super::shared::{Counted, Shared};
 use crate::ipc::link::{Arrived, Responder};
 use crate::ipc::message::queue::{Delivery, DispatcherToQueue, QueueToDispatcher};
 use crate::ipc::message::scheduler::HoldRelease;
+use crate::ipc::message::worker::Identity;
+use crate::ipc::seal::Sealed;
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
-use crate::model::{DeliveryKind, Envelope, EnvelopeId};
+use crate::model::{DeliveryKind, Envelope, EnvelopeId, MessageId};
 
 /// How the queue is answered.
 type Answer = Responder<DispatcherToQueue, QueueToDispatcher>;
@@ -49,49 +51,82 @@ impl Outbound {
         })
     }
 
-    /// Deals with one request of the queue, in a task of its own.
-    pub fn take(self: &Arc<Self>, arrived: Arrived<DispatcherToQueue, QueueToDispatcher>) {
-        let Arrived { message, responder, .. } = arrived;
+    /// Deals with requests of the queue that came together.
+    ///
+    /// Relayed envelopes of one message go on together, so that they share a transaction.
+    pub fn take(
+        self: &Arc<Self>,
+        arrived: impl Iterator<Item = Arrived<DispatcherToQueue, QueueToDispatcher>>,
+    ) {
+        let mut relayed: Vec<(MessageId, Vec<(Envelope, Answer)>)> = Vec::new();
+        for Arrived { message, responder, .. } in arrived {
+            match message {
+                QueueToDispatcher::Deliver(delivery) => {
+                    let Delivery { envelope, ticket, .. } = *delivery;
+                    match (&envelope.route.kind, ticket) {
+                        (DeliveryKind::Local(_), Some((identity, ticket))) => {
+                            self.deliver(envelope, identity, ticket, responder);
+                        }
+                        (DeliveryKind::Relay, _) => {
+                            let id = envelope.id.message();
+                            match relayed.iter_mut().find(|(message, _)| *message == id) {
+                                Some((_, envelopes)) => envelopes.push((envelope, responder)),
+                                None => relayed.push((id, vec![(envelope, responder)])),
+                            }
+                        }
+                        // A responder that is dropped tells the queue that nothing was tried.
+                        _ => {}
+                    }
+                }
+                QueueToDispatcher::Report(told) => {
+                    let shared = Arc::clone(&self.shared);
+                    tokio::spawn(async move {
+                        let outcome = report::submit(&shared, told).await;
+                        answer(responder, outcome);
+                    });
+                }
+                // Only replies.
+                _ => {}
+            }
+        }
+        for (message, envelopes) in relayed {
+            let outbound = Arc::clone(self);
+            tokio::spawn(async move { outbound.relay(message, envelopes).await });
+        }
+    }
+
+    fn deliver(
+        self: &Arc<Self>,
+        envelope: Envelope,
+        identity: Identity,
+        ticket: Sealed,
+        responder: Answer,
+    ) {
         let outbound = Arc::clone(self);
-        match message {
-            QueueToDispatcher::Deliver(delivery) => {
-                tokio::spawn(async move { outbound.deliver(*delivery, responder).await });
-            }
-            QueueToDispatcher::Report(told) => {
-                let shared = Arc::clone(&self.shared);
-                tokio::spawn(async move {
-                    let outcome = report::submit(&shared, told).await;
-                    answer(responder, outcome);
-                });
-            }
-            // Only replies.
-            _ => {}
-        }
+        tokio::spawn(async move {
+            let shared = &outbound.shared;
+            let _counted = Counted::new(&shared.counters.delivering);
+            let outcome = outbound.mda.deliver(&envelope, identity, ticket).await;
+            shared.bodies.attempted(envelope.id.message());
+            answer(responder, outcome);
+        });
     }
 
-    async fn deliver(&self, delivery: Delivery, responder: Answer) {
-        let Delivery { envelope, ticket, .. } = delivery;
-        match (&envelope.route.kind, ticket) {
-            (DeliveryKind::Local(_), Some((identity, ticket))) => {
-                let _counted = Counted::new(&self.shared.counters.delivering);
-                let outcome = self.mda.deliver(&envelope, identity, ticket).await;
-                answer(responder, outcome);
+    async fn relay(&self, message: MessageId, envelopes: Vec<(Envelope, Answer)>) {
+        let Some(body) = self.shared.body(message).await else {
+            for (_, responder) in envelopes {
+                let text = "Cannot get message fd".to_owned();
+                let status = EnhancedStatus::new(4, 3, 0);
+                answer(responder, Outcome::Temporary(Failure { text, status }));
             }
-            (DeliveryKind::Relay, _) => self.relay(envelope, responder).await,
-            // A responder that is dropped tells the queue that nothing was tried.
-            _ => {}
-        }
-    }
-
-    async fn relay(&self, envelope: Envelope, responder: Answer) {
-        let Some(body) = self.shared.body(envelope.id.message()).await else {
-            let text = "Cannot get message fd".to_owned();
-            let status = EnhancedStatus::new(4, 3, 0);
-            answer(responder, Outcome::Temporary(Failure { text, status }));
             return;
         };
-        self.relays.begin(envelope.id, responder);
-        self.mta.submit(vec![RelayJob { envelope, body }]);
+        let mut jobs = Vec::with_capacity(envelopes.len());
+        for (envelope, responder) in envelopes {
+            self.relays.begin(envelope.id, responder);
+            jobs.push(RelayJob { envelope, body: body.clone() });
+        }
+        self.mta.submit(jobs);
     }
 }
 
@@ -140,6 +175,7 @@ impl Sink for Relays {
             Event::Retry { envelopes } => self.tell(DispatcherToQueue::Retry(envelopes)),
             Event::Settled { envelope, outcome } => {
                 if let Some(responder) = self.end(envelope) {
+                    self.shared.bodies.attempted(envelope.message());
                     answer(responder, outcome);
                 }
             }

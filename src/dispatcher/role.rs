@@ -21,13 +21,17 @@ use crate::process::{self, Context, Memory, Threads};
 /// How long what is under way may take when the role leaves.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
+/// Requests of the queue dealt with together.
+const TOGETHER: usize = 128;
+
 /// Runs the role.
 pub fn run() -> ExitCode {
     process::run(Role::Dispatcher, Threads::Cores, |_| Ok(()), serve)
 }
 
 async fn serve(context: Context, (): ()) {
-    let Context { setup, parent, mut orders, memory } = context;
+    context.ready().await;
+    let Context { setup, parent, mut orders, memory, .. } = context;
     let paused = setup.switches.smtp_paused;
     let shared = Shared::new(setup, parent);
     let dispatcher = Dispatcher {
@@ -103,8 +107,9 @@ impl Dispatcher {
                 self.shared.queue.replace(link);
                 let outbound = Arc::clone(&self.outbound);
                 tokio::spawn(async move {
-                    while let Some(arrived) = arrivals.recv().await {
-                        outbound.take(arrived);
+                    let mut together = Vec::with_capacity(TOGETHER);
+                    while arrivals.recv_many(&mut together, TOGETHER).await > 0 {
+                        outbound.take(together.drain(..));
                     }
                 });
             }

@@ -1,5 +1,7 @@
 //! Answers about what is stored: bodies for deliveries, envelopes and bodies for control.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::intake::reply;
 use super::reports::piece_of;
 use super::role::Queue;
@@ -10,8 +12,49 @@ use crate::ipc::message::control::{ControlToQueue, QueueToControl};
 use crate::ipc::message::queue::{BodyPiece, DispatcherToQueue, QueueToDispatcher};
 use crate::model::{EnvelopeId, MessageId};
 
-/// Bytes of envelopes in one answer.
-const ENVELOPES: usize = 48 * 1024;
+/// Bytes of envelopes in one answer, the longest envelope left aside.
+const ENVELOPES: usize = 24 * 1024;
+/// Envelopes read for one answer.
+const ENVELOPES_AT_ONCE: usize = 128;
+
+/// Envelopes that are being read for one answer; it is given when the last one is read.
+struct Gathering {
+    found: Mutex<Vec<Option<Blob>>>,
+    answer: Mutex<Option<Responder<QueueToControl, ControlToQueue>>>,
+}
+
+impl Gathering {
+    fn put(&self, place: usize, payload: &[u8]) {
+        // The version byte is the queue's own business.
+        let envelope = Blob(payload.get(1..).unwrap_or_default().to_vec());
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = found.get_mut(place) {
+            *slot = Some(envelope);
+        }
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let answer = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let found = self.found.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut size = 0;
+        let mut looked_at = 0;
+        let mut fitting = Vec::new();
+        for envelope in found.drain(..) {
+            if size > ENVELOPES {
+                break;
+            }
+            looked_at += 1;
+            size += envelope.as_ref().map_or(0, |envelope| envelope.0.len() + 4);
+            fitting.extend(envelope);
+        }
+        if let Some(answer) = answer {
+            let _gone =
+                answer.reply(&QueueToControl::Envelopes { looked_at, found: fitting }, None);
+        }
+    }
+}
 
 impl Queue {
     /// Hands out the body of a message in flight, or a piece of it.
@@ -47,7 +90,7 @@ impl Queue {
     pub(super) fn answer_control(&mut self, arrived: Arrived<QueueToControl, ControlToQueue>) {
         let answer = arrived.responder;
         match arrived.message {
-            ControlToQueue::Envelopes(ids) => self.load_envelopes(ids, 0, Vec::new(), answer),
+            ControlToQueue::Envelopes(ids) => self.load_envelopes(&ids, answer),
             ControlToQueue::LoadBody { message, offset } => {
                 self.show_body(message, offset, answer);
             }
@@ -58,28 +101,27 @@ impl Queue {
         }
     }
 
-    /// Reads one envelope after the other until the answer is full.
+    /// Reads the first of the envelopes, all at once, and answers with as many as fit.
     fn load_envelopes(
         &mut self,
-        ids: Vec<EnvelopeId>,
-        looked_at: u32,
-        mut found: Vec<Blob>,
+        ids: &[EnvelopeId],
         answer: Responder<QueueToControl, ControlToQueue>,
     ) {
-        let size: usize = found.iter().map(|envelope: &Blob| envelope.0.len() + 4).sum();
-        let next = ids.get(looked_at as usize).copied().filter(|_| size < ENVELOPES / 2);
-        let Some(id) = next else {
-            let _gone = answer.reply(&QueueToControl::Envelopes { looked_at, found }, None);
-            return;
-        };
-        let done = self.then(move |queue, stored: Result<StoredEnvelope, StoreError>| {
-            if let Ok(stored) = stored {
-                // The version byte is the queue's own business.
-                found.push(Blob(stored.payload.get(1..).unwrap_or_default().to_vec()));
-            }
-            queue.load_envelopes(ids, looked_at + 1, found, answer);
+        let ids = ids.get(..ids.len().min(ENVELOPES_AT_ONCE)).unwrap_or_default();
+        let gathering = Arc::new(Gathering {
+            found: Mutex::new(vec![None; ids.len()]),
+            answer: Mutex::new(Some(answer)),
         });
-        self.store.load_envelope(id, done);
+        for (place, id) in ids.iter().enumerate() {
+            let gathering = Arc::clone(&gathering);
+            // On the reading thread: the loop has nothing to add.
+            let done = Box::new(move |stored: Result<StoredEnvelope, StoreError>| {
+                if let Ok(stored) = stored {
+                    gathering.put(place, &stored.payload);
+                }
+            });
+            self.store.load_envelope(*id, done);
+        }
     }
 
     fn show_body(

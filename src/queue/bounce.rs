@@ -162,6 +162,19 @@ impl BounceGroup {
         Some(Self { key, to, recipients: vec![first] })
     }
 
+    /// The log line when the report was not accepted: the group is dropped after a permanent
+    /// refusal, else tried again.
+    #[must_use]
+    pub fn refused(&self, is_permanent: bool, reply: &str) -> String {
+        let result = if is_permanent { "PermFail" } else { "TempFail" };
+        let (message, to, count) = (self.key.message, &self.to, self.recipients.len());
+        let plural = if count == 1 { "" } else { "s" };
+        format!(
+            "warn: {result} injecting failure report on message {message} to <{to}> \
+             for {count} envelope{plural}: {reply}"
+        )
+    }
+
     /// Adds an envelope with the same [`GroupKey`].
     pub fn add(&mut self, envelope: &Envelope) {
         self.recipients.push(Reported::of(envelope, self.key.kind));
@@ -286,5 +299,19 @@ mod tests {
             assert_ne!(of(change), base, "{index}");
         }
         assert_eq!(of(|e| e.route.kind = DeliveryKind::Relay), None);
+    }
+
+    // queue case 125
+    #[test]
+    fn a_refused_report_is_logged_with_what_it_was_about() {
+        let mut one = relay_envelope(1, "a@example.org");
+        one.route.kind = DeliveryKind::Bounce(BounceKind::Failed);
+        let mut group = BounceGroup::new(&one).unwrap();
+        let text = "injecting failure report on message 00000001 to <sender@md.test> for";
+        let alone = group.refused(true, "550 no");
+        assert_eq!(alone, format!("warn: PermFail {text} 1 envelope: 550 no"));
+        group.add(&one);
+        let both = group.refused(false, "451 later");
+        assert_eq!(both, format!("warn: TempFail {text} 2 envelopes: 451 later"));
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Sources: the queue page of the specification, sections 1.13, 2, 3.6 and 5.6.
 
+mod allowance;
 pub mod backoff;
 #[cfg(test)]
 mod cases;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::model::EnvelopeId;
 
+use super::allowance::Allowance;
 use super::backoff::{self, OVERFLOW_BASE};
 use super::clock::{Reading, Seconds, TimeLine};
 use super::destination::{Class, Destinations};
@@ -92,7 +93,7 @@ impl Scheduler {
 
     /// Takes over the settings of a new configuration.
     pub fn configure(&mut self, settings: Settings) {
-        self.allowance.per_second = settings.overdue_per_second.max(1);
+        self.allowance.change(settings.overdue_per_second);
         self.settings = settings;
     }
 
@@ -469,44 +470,5 @@ impl Scheduler {
             self.timers.remove(&(mark, id));
             self.entries[slot].flags.clear(Flags::TIMED);
         }
-    }
-}
-
-/// How many overdue envelopes may be released: so many a second, saved up for one second.
-#[derive(Debug)]
-struct Allowance {
-    per_second: u32,
-    /// Thousandths of an envelope.
-    saved: i64,
-    /// Milliseconds on the time line.
-    refilled: i64,
-}
-
-impl Allowance {
-    fn full(per_second: u32, now: i64) -> Self {
-        let per_second = per_second.max(1);
-        Self { per_second, saved: i64::from(per_second) * 1000, refilled: now }
-    }
-
-    fn refill(&mut self, now: i64) {
-        let elapsed = now.saturating_sub(self.refilled).clamp(0, 1000);
-        let most = i64::from(self.per_second) * 1000;
-        self.saved = (self.saved + elapsed * i64::from(self.per_second)).min(most);
-        self.refilled = now;
-    }
-
-    fn available(&self) -> usize {
-        usize::try_from(self.saved / 1000).unwrap_or(0)
-    }
-
-    fn spend(&mut self, envelopes: usize) {
-        self.saved -= i64::try_from(envelopes).unwrap_or(i64::MAX).saturating_mul(1000);
-    }
-
-    /// Time until one envelope is allowed.
-    fn wait(&self) -> Duration {
-        let missing = (1000 - self.saved).max(0);
-        let milliseconds = missing.unsigned_abs().div_ceil(u64::from(self.per_second));
-        Duration::from_millis(milliseconds)
     }
 }

@@ -139,7 +139,9 @@ impl Spawner {
             }
         }
         let now = Instant::now();
+        let workers = self.helper.iter().chain(self.workers.iter().map(|d| &d.worker));
         let deadlines = self.mailboxes.iter().map(|mailbox| mailbox.deadline);
+        let deadlines = deadlines.chain(workers.filter_map(|worker| worker.overdue));
         let next = deadlines.chain(self.lookups.deadline()).min();
         poll(&mut entries, next.map(|next| next.saturating_duration_since(now)))?;
 
@@ -177,6 +179,11 @@ impl Spawner {
                 helper.give_up(&"a look-up takes too long");
             }
             self.fail_lookups("the look-up takes too long");
+        }
+        for worker in self.helper.iter_mut().chain(self.workers.iter_mut().map(|d| &mut d.worker)) {
+            if worker.overdue.is_some_and(|overdue| overdue <= now) {
+                worker.give_up(&"it does not leave");
+            }
         }
         for mailbox in &mut self.mailboxes {
             if mailbox.deadline <= now {
@@ -289,7 +296,7 @@ impl Spawner {
         }
         match end {
             None => {}
-            Some(ChannelError::Closed) => helper.control = None,
+            Some(ChannelError::Closed) => helper.leaves(),
             Some(error) => helper.give_up(&error),
         }
         for (number, answer) in answers {
@@ -321,7 +328,7 @@ impl Spawner {
         }
         match end {
             None => {}
-            Some(ChannelError::Closed) => worker.control = None,
+            Some(ChannelError::Closed) => worker.leaves(),
             Some(error) => worker.give_up(&error),
         }
         let pid = worker.pid;
@@ -338,7 +345,7 @@ impl Spawner {
             && let Err(error) = delivery.worker.exchange(false)
         {
             tracing::debug!("debug: worker for {}: {error}", delivery.worker.name);
-            delivery.worker.control = None;
+            delivery.worker.leaves();
         }
     }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use platform::Role;
 use platform::process::{Pid, Signal, signal, spawn};
@@ -11,6 +12,9 @@ use platform::process::{Pid, Signal, signal, spawn};
 use crate::ipc::blocking::{Channel, ChannelError};
 use crate::ipc::message::spawner::{Duty, SpawnerSetup, SpawnerToWorker, WorkerToSpawner};
 use crate::process::{JOB_CHANNEL, PARENT_CHANNEL};
+
+/// How long a worker may stay after it closed its channel.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// The control channel to a worker.
 pub(super) type Control = Channel<SpawnerToWorker, WorkerToSpawner>;
@@ -34,6 +38,8 @@ pub(super) struct Worker {
     pub(super) control: Option<Control>,
     /// For whom it works, in words.
     pub(super) name: String,
+    /// When it is killed: it closed its channel, and should be gone.
+    pub(super) overdue: Option<Instant>,
 }
 
 impl Starter<'_> {
@@ -56,7 +62,7 @@ impl Starter<'_> {
         descriptors.extend(jobs.map(|jobs| (jobs, JOB_CHANNEL)));
         // A session of its own: what is typed at a terminal does not reach a delivery.
         let pid = spawn(self.program, &arguments, &[], &descriptors, true)?;
-        Ok(Worker { pid, control: Some(control), name })
+        Ok(Worker { pid, control: Some(control), name, overdue: None })
     }
 }
 
@@ -70,10 +76,17 @@ impl Worker {
         control.flush()
     }
 
+    /// Notes that it closed the channel: it is about to leave.
+    pub(super) fn leaves(&mut self) {
+        self.control = None;
+        self.overdue = Some(Instant::now() + LEAVE);
+    }
+
     /// Ends a worker that broke the rules or does not answer.
     pub(super) fn give_up(&mut self, why: &dyn std::fmt::Display) {
         tracing::warn!("warn: worker for {}: {why}", self.name);
         self.control = None;
+        self.overdue = None;
         // It may have ended this moment, which is what is wanted.
         let _ = signal(self.pid, Signal::Kill);
     }

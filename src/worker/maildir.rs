@@ -70,11 +70,12 @@ impl Maildirs {
         now: u64,
         mut unique: impl FnMut() -> [u8; 16],
     ) -> Vec<Result<(), Failed>> {
+        let mut folders = Folders::default();
         let pending: Vec<Result<Pending, Failed>> = deliveries
             .iter_mut()
             .map(|delivery| {
                 let name = format!("{now}.{:032x}.{}", u128::from_be_bytes(unique()), self.host);
-                write(delivery, name)
+                write(delivery, name, &mut folders)
             })
             .collect();
         let written = self.sync_files(pending);
@@ -168,15 +169,19 @@ fn trouble(what: impl std::fmt::Display, error: &io::Error) -> Failed {
     Failed::system(status, PROGRAM, what, error)
 }
 
-fn write(delivery: &mut Delivery<'_>, name: String) -> Result<Pending, Failed> {
+fn write(
+    delivery: &mut Delivery<'_>,
+    name: String,
+    folders: &mut Folders,
+) -> Result<Pending, Failed> {
     let main = delivery.maildir;
     if !main.is_absolute() {
         return Err(Failed::new(FAILURE, PROGRAM, "the directory must be an absolute path"));
     }
-    ensure_folder(main)?;
+    folders.ensure(main)?;
     let junk = main.join(".Junk");
     if delivery.junk {
-        ensure_folder(&junk)?;
+        folders.ensure(&junk)?;
     }
     let temporary = main.join("tmp").join(&name);
     let file = OpenOptions::new()
@@ -191,7 +196,7 @@ fn write(delivery: &mut Delivery<'_>, name: String) -> Result<Pending, Failed> {
     let folder = if delivery.junk && spam {
         junk
     } else {
-        extension_folder(main, delivery.extension)?.unwrap_or_else(|| main.to_owned())
+        extension_folder(main, delivery.extension, folders)?.unwrap_or_else(|| main.to_owned())
     };
     pending.target = folder.join("new");
     Ok(pending)
@@ -239,7 +244,11 @@ fn write_both(mut file: &File, first: &[u8], second: &[u8]) -> io::Result<()> {
 }
 
 /// The existing folder for a sub-address.
-fn extension_folder(main: &Path, extension: &str) -> Result<Option<PathBuf>, Failed> {
+fn extension_folder(
+    main: &Path,
+    extension: &str,
+    folders: &mut Folders,
+) -> Result<Option<PathBuf>, Failed> {
     let name: String = extension
         .chars()
         .map(|c| if u8::try_from(c).is_ok_and(|b| NOT_IN_FOLDERS.contains(&b)) { ':' } else { c })
@@ -252,23 +261,33 @@ fn extension_folder(main: &Path, extension: &str) -> Result<Option<PathBuf>, Fai
     if !folder.is_dir() {
         return Ok(None);
     }
-    ensure_folder(&folder)?;
+    folders.ensure(&folder)?;
     Ok(Some(folder))
 }
 
-/// Makes what is missing of a folder, and the folder itself private.
-fn ensure_folder(folder: &Path) -> Result<(), Failed> {
-    let failed = |error: io::Error| trouble(folder.display(), &error);
-    ensure_directory(folder).map_err(failed)?;
-    let rights = fs::metadata(folder).map_err(failed)?.permissions();
-    if rights.mode() & 0o7777 != PRIVATE {
-        fs::set_permissions(folder, fs::Permissions::from_mode(PRIVATE)).map_err(failed)?;
+/// Folders that a batch has looked after.
+#[derive(Default)]
+struct Folders(Vec<PathBuf>);
+
+impl Folders {
+    /// Makes what is missing of a folder, and the folder itself private.
+    fn ensure(&mut self, folder: &Path) -> Result<(), Failed> {
+        if self.0.iter().any(|known| known == folder) {
+            return Ok(());
+        }
+        let failed = |error: io::Error| trouble(folder.display(), &error);
+        ensure_directory(folder).map_err(failed)?;
+        let rights = fs::metadata(folder).map_err(failed)?.permissions();
+        if rights.mode() & 0o7777 != PRIVATE {
+            fs::set_permissions(folder, fs::Permissions::from_mode(PRIVATE)).map_err(failed)?;
+        }
+        for part in ["cur", "new", "tmp"] {
+            let part = folder.join(part);
+            ensure_directory(&part).map_err(|error| trouble(part.display(), &error))?;
+        }
+        self.0.push(folder.to_owned());
+        Ok(())
     }
-    for part in ["cur", "new", "tmp"] {
-        let part = folder.join(part);
-        ensure_directory(&part).map_err(|error| trouble(part.display(), &error))?;
-    }
-    Ok(())
 }
 
 /// Makes a directory, with its parents, durably.

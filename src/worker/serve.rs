@@ -30,8 +30,9 @@ use crate::process::{JOB_CHANNEL, PARENT_CHANNEL, StartError, inherited};
 
 /// Deliveries into Maildirs done together.
 const BATCH: usize = super::sync::WIDTH;
-/// How long a worker waits for its next job.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long a worker waits for its next job. Longer than the dispatcher keeps an idle worker in
+/// mind (15 s), so that no job is sent to one that is leaving.
+const IDLE: Duration = Duration::from_secs(20);
 /// Shortest wait for a message that is under way.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// How long the spawner's answer about a mailbox or a user is waited for.

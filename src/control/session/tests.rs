@@ -159,8 +159,8 @@ fn list(total: u64, at_once: usize, error: &str, gone: Option<u64>) -> Vec<Envel
 #[test]
 fn a_listing_has_every_envelope_once_and_in_order() {
     let page = PAGE as u64;
-    for total in [0, 1, page - 1, page, page + 1, 5 * page] {
-        for at_once in [1, 100, PAGE] {
+    for total in [0, 1, page - 1, page, page + 1, 3 * page] {
+        for at_once in [7, 100, PAGE] {
             let expected: Vec<EnvelopeId> = (0..total).map(id).collect();
             assert_eq!(list(total, at_once, "short", None), expected, "{total} {at_once}");
         }

@@ -3,6 +3,7 @@
 //! TLS, credentials, filters and SRS get their options here when they are built.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::url::{RelayUrl, Scheme};
 use crate::model::{Mailbox, ReversePath};
@@ -27,8 +28,9 @@ pub struct RelayAction {
 /// Where an action sends mail.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
-    /// To those exchanges of the destination domain that are preferred to this name.
-    Backup(String),
+    /// To those exchanges of the destination domain that are preferred to this name; without one,
+    /// to the name by which we greeted the client.
+    Backup(Option<String>),
     /// `domain`: to the smart host that this table gives for the destination domain.
     DomainTable(String),
     /// To the exchanges of the destination domain.
@@ -70,31 +72,39 @@ pub struct RelayKey {
     pub scheme: Scheme,
     /// Port connected to.
     pub port: u16,
+    /// Our own name among the exchanges (`backup`).
+    pub backup: Option<String>,
     /// The action, with all its options.
-    pub action: std::sync::Arc<RelayAction>,
+    pub action: Arc<RelayAction>,
 }
 
 impl RelayKey {
     /// The relay for a smart host.
     #[must_use]
-    pub fn smart_host(url: &RelayUrl, action: std::sync::Arc<RelayAction>) -> Self {
+    pub fn smart_host(url: &RelayUrl, action: Arc<RelayAction>) -> Self {
         Self {
             domain: url.host.to_ascii_lowercase(),
             is_host: true,
             scheme: url.scheme,
             port: url.port,
+            backup: None,
             action,
         }
     }
 
-    /// The relay for a destination domain.
+    /// The relay for a destination domain; `greeting` is the name by which we greeted the client.
     #[must_use]
-    pub fn exchanges(domain: &str, action: std::sync::Arc<RelayAction>) -> Self {
+    pub fn exchanges(domain: &str, greeting: &str, action: Arc<RelayAction>) -> Self {
+        let backup = match &action.target {
+            Target::Backup(name) => Some(name.as_deref().unwrap_or(greeting).to_owned()),
+            _ => None,
+        };
         Self {
             domain: domain.to_ascii_lowercase(),
             is_host: false,
             scheme: Scheme::Smtp,
             port: Scheme::SMTP_PORT,
+            backup,
             action,
         }
     }
@@ -112,7 +122,7 @@ impl fmt::Display for RelayKey {
         if self.is_host {
             f.write_str(",mx")?;
         }
-        if let Target::Backup(name) = &self.action.target {
+        if let Some(name) = &self.backup {
             write!(f, ",backup={name}")?;
         }
         if let Some(table) = &self.action.source {
@@ -169,15 +179,18 @@ mod tests {
         let host = RelayKey::smart_host(&url, action(Target::Host(String::new())).into());
         assert_eq!(host.to_string(), "[relay:relay.example,port=2525,smtp+notls,mx]");
 
-        let plain = RelayKey::exchanges("Example.org", action(Target::Exchanges).into());
+        let plain = RelayKey::exchanges("Example.org", "mx.test", action(Target::Exchanges).into());
         assert_eq!(plain.to_string(), "[relay:example.org,smtp]");
 
-        let mut full = action(Target::Backup("mx2.example".into()));
+        let default = RelayKey::exchanges("a.test", "mx.test", action(Target::Backup(None)).into());
+        assert_eq!(default.to_string(), "[relay:a.test,smtp,backup=mx.test]");
+
+        let mut full = action(Target::Backup(Some("mx2.example".into())));
         full.source = Some("out".into());
         full.helo_source = Some("names".into());
         full.helo = Some("my.helo".into());
         assert_eq!(
-            RelayKey::exchanges("example.org", full.into()).to_string(),
+            RelayKey::exchanges("example.org", "mx.test", full.into()).to_string(),
             "[relay:example.org,smtp,backup=mx2.example,sourcetable=out,helotable=names,\
              heloname=my.helo]"
         );
@@ -188,7 +201,7 @@ mod tests {
     fn two_actions_never_share_a_relay() {
         let one = action(Target::Exchanges);
         let other = RelayAction { name: "other".into(), ..one.clone() };
-        let of = |action: RelayAction| RelayKey::exchanges("example.org", action.into());
+        let of = |action: RelayAction| RelayKey::exchanges("example.org", "mx.test", action.into());
         assert_eq!(of(one.clone()), of(one.clone()));
         assert_ne!(of(one), of(other));
     }

@@ -7,6 +7,11 @@
 //! connection, `prepare` the look-ups. A session is one task of the runtime and takes message
 //! after message from its relay; no message has a task of its own.
 //!
+//! Unlike the reference: actions never share a relay; routes are told apart by port; a relay all of
+//! whose routes are disabled defers its mail at once; towards a smart host there are no pauses
+//! between connections unless they are configured; PIPELINING is used; addresses are looked up
+//! again every five minutes.
+//!
 //! Sources: the queue page of the specification, section 3; RFC 5321, 2033, 2920, 3461.
 
 pub mod action;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::action::{RelayAction, RelayKey, Target};
+use super::action::{RelayAction, RelayKey};
 use super::network::AddressText;
 use super::relay::{Address, Prepared, RelayFailure, Sender};
 use super::session::{Class, Verdict};
@@ -43,10 +43,7 @@ async fn prepared(mta: &Mta, key: &RelayKey) -> Result<Prepared, Verdict> {
         }
     };
     let senders = senders(mta, key).await?;
-    let below = match &key.action.target {
-        Target::Backup(name) => own_preference(&exchanges, name),
-        _ => None,
-    };
+    let below = key.backup.as_deref().and_then(|name| own_preference(&exchanges, name));
     let addresses = exchanges
         .iter()
         .flat_map(|exchange| {

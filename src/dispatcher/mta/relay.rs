@@ -6,15 +6,18 @@
 //!
 //! Sources: the queue page of the specification, 3.3, 3.5 to 3.8.
 
+mod choice;
+
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use self::choice::Choice;
 use super::action::RelayKey;
 use super::body::Body;
 use super::directory::{Event, Release};
-use super::limits::{Family, Limits};
-use super::network::{AddressText, Network, RouteId, RouteState, Usage, Wait};
+use super::limits::Limits;
+use super::network::{AddressText, Network, RouteId, Usage, Wait};
 use super::task::Task;
 use crate::model::{Envelope, MessageId};
 
@@ -465,69 +468,6 @@ impl Relay {
         };
         let source = source.map_or("[]".to_owned(), |source| AddressText(source).to_string());
         format!("[connector:{source}->{},{:#x}]", self.key, failure.flag())
-    }
-}
-
-/// The choice of a route for one own address.
-struct Choice<'a> {
-    network: &'a Network,
-    limits: &'a Limits,
-    port: u16,
-    source: Option<IpAddr>,
-    now: Instant,
-}
-
-impl Choice<'_> {
-    /// The best route; `None` if there is one that must wait, as said to `wait`.
-    ///
-    /// A worse level of preference is used only if every address of the better ones is disabled.
-    fn of(
-        &self,
-        addresses: &[Address],
-        below: Option<u16>,
-        wait: &mut Wait,
-    ) -> Result<Option<RouteId>, RelayFailure> {
-        let mut failure = RelayFailure::NoExchange;
-        for level in addresses.chunk_by(|a, b| a.preference == b.preference) {
-            let preference = level.first().map(|address| address.preference);
-            if below.is_some_and(|own| preference >= Some(own)) {
-                break;
-            }
-            let mut best: Option<(usize, RouteId)> = None;
-            let mut waits = false;
-            for address in level {
-                if !self.family_fits(address.ip) {
-                    if failure == RelayFailure::NoExchange {
-                        failure = RelayFailure::Family;
-                    }
-                    continue;
-                }
-                let remote = SocketAddr::new(address.ip, self.port);
-                let route = RouteId { source: self.source, remote };
-                match self.network.route_state(route, self.limits, self.now, wait) {
-                    RouteState::Disabled => failure = RelayFailure::Network,
-                    RouteState::Waits => waits = true,
-                    RouteState::Open(sessions) => {
-                        if best.is_none_or(|(fewest, _)| sessions < fewest) {
-                            best = Some((sessions, route));
-                        }
-                    }
-                }
-            }
-            if best.is_some() || waits {
-                return Ok(best.map(|(_, route)| route));
-            }
-        }
-        Err(failure)
-    }
-
-    fn family_fits(&self, address: IpAddr) -> bool {
-        let configured = match self.limits.family {
-            Some(Family::Inet4) => address.is_ipv4(),
-            Some(Family::Inet6) => address.is_ipv6(),
-            None => true,
-        };
-        configured && self.source.is_none_or(|source| source.is_ipv4() == address.is_ipv4())
     }
 }
 

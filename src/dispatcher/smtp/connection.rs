@@ -363,6 +363,7 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
             envelopes.push(NewEnvelope { low, route, dsn: recipient.dsn.clone() });
         }
     }
+    let count = envelopes.len();
     while envelopes.len() > ENVELOPES_IN_FRAME {
         let rest = envelopes.split_off(ENVELOPES_IN_FRAME);
         let some = std::mem::replace(&mut envelopes, rest);
@@ -372,7 +373,7 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
     let body = match file {
         Some(size) => CommitBody::File { size },
         None => {
-            shared.bodies.keep(message, Arc::from(body.as_slice()));
+            shared.bodies.keep(message, Arc::from(body.as_slice()), count);
             CommitBody::Inline(Blob(body))
         }
     };

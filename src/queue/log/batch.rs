@@ -8,12 +8,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
-use super::engine::{Active, Answer, KEPT_BUFFER, Log, LogBody, Op, is_no_room, lock};
+use super::engine::{Active, KEPT_BUFFER, Log, is_no_room, lock};
+use super::op::{LogBody, Op};
 use super::record::{
     Act, ENTRY, Entry, HEADER, Kind, LARGE, LargeRef, RECORD_BITS, Writer, sequence,
 };
-use super::segment::{RECORDS_AT, record_space};
-use super::state::DeadLarge;
+use super::segment::RECORDS_AT;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::{NewEnvelope, StoreError};
 
@@ -56,7 +56,7 @@ impl Log {
         if queue.is_empty() && !self.has_own_work() {
             return false;
         }
-        let needed = queue.front().map_or(0, op_space);
+        let needed = queue.front().map_or(0, Op::space);
         if !self.has_room(needed) {
             if !self.is_waiting() {
                 self.trouble.stopped = self.trouble.no_room;
@@ -67,7 +67,7 @@ impl Log {
         self.trouble.stopped = false;
         let Some(mut batch) = self.begin_batch() else { return false };
         while let Some(op) = queue.pop_front() {
-            if self.buffer.len() > BATCH || !self.fits(&batch, op_space(&op)) {
+            if self.buffer.len() > BATCH || !self.fits(&batch, op.space()) {
                 queue.push_front(op);
                 break;
             }
@@ -83,16 +83,6 @@ impl Log {
             self.put_back(unwritten, queue);
         }
         !self.is_failing() && (!queue.is_empty() || self.has_own_work())
-    }
-
-    /// Answers commits that cannot be written whatever room there is.
-    fn refuse_front(&mut self, queue: &mut VecDeque<Op>) {
-        while let Some(Op::Commit { deadline, answer, .. }) = queue.front() {
-            let Some(error) = self.hopeless(*deadline, answer) else { return };
-            if let Some(op) = queue.pop_front() {
-                self.refuse_op(op, &error);
-            }
-        }
     }
 
     /// Whether something waits for the log itself: cancellations of failed batches.
@@ -293,17 +283,6 @@ impl Log {
         }
     }
 
-    /// Why a message is not taken now.
-    fn hopeless(&self, deadline: Instant, answer: &Answer) -> Option<StoreError> {
-        if answer.is_given() || deadline <= self.now {
-            return Some(StoreError::Expired);
-        }
-        if self.is_failing() {
-            return Some(StoreError::Failing);
-        }
-        self.is_full().then_some(StoreError::Full)
-    }
-
     /// A hold is an update with the payload that is there already.
     fn add_hold(
         &mut self,
@@ -408,9 +387,10 @@ impl Log {
         self.cancels.drain(..batch.cancels);
         self.count(&batch);
         if batch.cancels != 0 {
-            let error = StoreError::Failing;
-            for answer in self.refused.drain(..) {
-                answer.give(Err(error.clone()));
+            let refused = std::mem::take(&mut self.refused);
+            self.bury_large(refused.iter().filter_map(|(_, large)| *large).collect());
+            for (answer, _) in refused {
+                answer.give(Err(StoreError::Failing));
             }
         }
         if self.buffer.capacity() > 2 * BATCH {
@@ -466,59 +446,10 @@ impl Log {
             self.cancels.push((from, to));
             if let Some(segment) = lock(&self.state).segment_mut(active.slot) {
                 segment.void_from = from;
+                segment.suspect = true;
             }
         }
         self.retire(false);
-    }
-
-    /// Puts what a failed batch held back into the queue, messages excepted: they are refused once
-    /// the batch is cancelled.
-    fn put_back(&mut self, ops: Vec<Op>, queue: &mut VecDeque<Op>) {
-        for op in ops.into_iter().rev() {
-            match op {
-                Op::Commit { message, body, answer, .. } => {
-                    self.discard(message, &body);
-                    self.refused.push(answer);
-                }
-                other => queue.push_front(other),
-            }
-        }
-        if self.is_failing() {
-            self.refuse(queue);
-        }
-    }
-
-    /// Answers everything that can be answered with a refusal; ends stay, since they need no answer
-    /// and are written when the log works again.
-    fn refuse(&mut self, queue: &mut VecDeque<Op>) {
-        let error = self.refusal();
-        self.refuse_failed();
-        for op in std::mem::take(queue) {
-            queue.extend(self.refuse_op(op, &error));
-        }
-    }
-
-    /// Refuses an op; gives it back if it must not be refused.
-    fn refuse_op(&mut self, op: Op, error: &StoreError) -> Option<Op> {
-        match op {
-            Op::Commit { message, body, answer, .. } => {
-                self.discard(message, &body);
-                answer.give(Err(error.clone()));
-            }
-            Op::Hold { done, .. }
-            | Op::Replace { done, .. }
-            | Op::Update { done, .. }
-            | Op::End { done: Some(done), .. } => done(Err(error.clone())),
-            op @ (Op::End { done: None, .. } | Op::Cancel { .. }) => return Some(op),
-        }
-        None
-    }
-
-    /// Removes the file of a large body that will not be referred to.
-    fn discard(&mut self, message: MessageId, body: &LogBody) {
-        if let LogBody::Large(large) = body {
-            self.bury_large(vec![DeadLarge { message, reference: Some(*large) }]);
-        }
     }
 }
 
@@ -553,25 +484,4 @@ fn answer(ops: Vec<Op>, queue: &mut VecDeque<Op>) {
 
 fn begins(envelopes: &[NewEnvelope]) -> impl Iterator<Item = (Entry, &[u8])> {
     envelopes.iter().map(|new| (Entry::bare(Act::Begin, new.id.get(), 0), &new.payload[..]))
-}
-
-/// At most how many bytes an op takes in the log.
-pub(super) fn op_space(op: &Op) -> usize {
-    let payloads = |envelopes: &[NewEnvelope]| -> usize {
-        record_space(0, envelopes.iter().map(|new| new.payload.len()))
-    };
-    match op {
-        Op::Cancel { .. } => HEADER + ENTRY,
-        Op::End { .. } => ENTRY,
-        Op::Commit { body, envelopes, .. } => {
-            let body = match body {
-                LogBody::Inline(bytes) => bytes.len(),
-                LogBody::Large(_) => LargeRef::LENGTH,
-            };
-            payloads(envelopes) + super::record::padded(body)
-        }
-        Op::Hold { .. } => record_space(0, std::iter::once(crate::queue::store::MAX_PAYLOAD)),
-        Op::Replace { new, .. } => payloads(new) + ENTRY,
-        Op::Update { payload, .. } => record_space(0, std::iter::once(payload.len())),
-    }
 }

@@ -12,9 +12,10 @@ use std::io;
 
 use super::engine::{Log, lock};
 use super::keeper::Job;
+use super::place::{EnvelopePlace, SegmentSlot};
 use super::record::{Act, Entry, HEADER, Kind, LARGE, MERGED, padded};
 use super::segment::{Record, Skeleton};
-use super::state::{EnvelopePlace, SegmentSlot, State};
+use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::StoreError;
 
@@ -38,6 +39,9 @@ pub(super) struct Rewrite {
     pub skeleton: Skeleton,
     /// Where in the skeleton they begin.
     pub position: usize,
+    /// Sequence numbers of the first and the last possible one, to be cancelled when all are
+    /// written; `None` if they go with their segment, or one could not be read.
+    pub cancels: Option<(u64, u64)>,
 }
 
 /// What a step copies.
@@ -107,7 +111,7 @@ impl Log {
         }
         match result {
             Ok(skeleton) => {
-                let rest = Rewrite { slot, skeleton, position: 0 };
+                let rest = Rewrite { slot, skeleton, position: 0, cancels: None };
                 self.cleaning = Cleaning::Copying { rest, freed: true };
             }
             Err(_) => self.give_up_cleaning(slot),
@@ -148,14 +152,16 @@ impl Log {
         else {
             return;
         };
-        match self.copy(&rest, freed) {
+        match self.copy(&mut rest, freed) {
             Ok(Some(position)) => {
                 rest.position = position;
                 self.cleaning = Cleaning::Copying { rest, freed };
             }
             Ok(None) => {
-                if freed && let Some(segment) = lock(&self.state).segment_mut(rest.slot) {
-                    segment.drained = true;
+                if let Some(segment) = lock(&self.state).segment_mut(rest.slot) {
+                    segment.drained |= freed;
+                    let void_from = rest.cancels.map_or(u64::MAX, |(from, _)| from);
+                    segment.void_from = segment.void_from.min(void_from);
                 }
                 self.maintain();
             }
@@ -169,8 +175,8 @@ impl Log {
     }
 
     /// Copies from `position` on; where to go on, `None` at the end.
-    fn copy(&mut self, rest: &Rewrite, freed: bool) -> Result<Option<usize>, StoreError> {
-        let Rewrite { slot, skeleton, position } = rest;
+    fn copy(&mut self, rest: &mut Rewrite, freed: bool) -> Result<Option<usize>, StoreError> {
+        let Rewrite { slot, skeleton, position, cancels } = rest;
         let (slot, position) = (*slot, *position);
         let void_from = lock(&self.state).segment(slot).map_or(0, |segment| segment.void_from);
         let needed = self.copy_needs.max(self.options.smallest_segment as usize / 8);
@@ -192,6 +198,8 @@ impl Log {
             if record.header.sequence < void_from {
                 match self.copy_record(slot, freed, &record, &mut copies) {
                     Ok(true) => {}
+                    // Damaged: it stays where it is, and is reported when it is used.
+                    Err(StoreError::Corrupt { .. }) if !freed => *cancels = None,
                     Ok(false) => {
                         complete = false;
                         break;
@@ -204,6 +212,12 @@ impl Log {
             }
             next = record.next;
         }
+        // A batch can be torn: originals are cancelled only after the batch with their copies.
+        let all_copied = complete && next == position;
+        if let Some((from, to)) = cancels.filter(|_| all_copied) {
+            copies.cancels.push(Entry::bare(Act::Cancel, from, to));
+        }
+        let over = all_copied || (complete && cancels.is_none());
         self.end_envelopes(&copies.ends);
         self.end_messages(&copies.message_ends);
         if !copies.cancels.is_empty() {
@@ -216,7 +230,7 @@ impl Log {
             return Err(StoreError::Failing);
         }
         lock(&self.state).figures.compacted_bytes += written;
-        Ok((!complete).then_some(next))
+        Ok((!over).then_some(next))
     }
 
     /// Copies what is needed of a record; `false` if the rest must wait for another segment.
@@ -229,12 +243,8 @@ impl Log {
     ) -> Result<bool, StoreError> {
         let needed = needed_of(&lock(&self.state), slot, freed, record);
         for one in needed {
-            let copied = self.copy_one(one, copies);
-            match copied {
-                // Damaged, and to stay where it is: reported when it is used.
-                Err(StoreError::Corrupt { .. }) if !freed => {}
-                Ok(true) => {}
-                other => return other,
+            if !self.copy_one(one, copies)? {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -15,11 +15,12 @@ use platform::dir::Space;
 use super::clean::{Cleaning, Rewrite};
 use super::disk::Disk;
 use super::keeper::{Job, Report, Source};
-use super::record::{LargeRef, large_name};
+use super::op::Answer;
+use super::place::SegmentSlot;
+use super::record::large_name;
 use super::segment::{Identity, RECORDS_AT, SegmentFile, Skeleton};
-use super::state::{DeadLarge, SegmentSlot, State};
-use crate::model::id::{EnvelopeId, MessageId};
-use crate::queue::store::{Completion, Event, Health, NewEnvelope, Statistics, StoreError};
+use super::state::{DeadLarge, State};
+use crate::queue::store::{Event, Health, Statistics};
 
 /// Sizes and floors of the log.
 #[derive(Clone, Copy, Debug)]
@@ -36,55 +37,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { smallest_segment: 1 << 20, largest_segment: 64 << 20, free_percent: 5 }
     }
-}
-
-/// The body of a message on its way into the log.
-#[derive(Debug)]
-pub(super) enum LogBody {
-    Inline(Vec<u8>),
-    Large(LargeRef),
-}
-
-/// The answer to a commit: given once, by the log or, past the deadline, by the owner.
-#[derive(Clone)]
-pub(super) struct Answer(Arc<Mutex<Option<Completion<()>>>>);
-
-impl Answer {
-    pub(super) fn new(done: Completion<()>) -> Self {
-        Self(Arc::new(Mutex::new(Some(done))))
-    }
-
-    /// Gives the answer; `false` if another was given before.
-    pub(super) fn give(&self, result: Result<(), StoreError>) -> bool {
-        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        done.map(|done| done(result)).is_some()
-    }
-
-    pub(super) fn is_given(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
-    }
-}
-
-/// A change to be logged.
-pub(super) enum Op {
-    /// A message that nobody waits for any more is taken back.
-    Cancel { message: MessageId },
-    /// A new message.
-    Commit {
-        message: MessageId,
-        body: LogBody,
-        envelopes: Vec<NewEnvelope>,
-        deadline: Instant,
-        answer: Answer,
-    },
-    /// An envelope ends.
-    End { envelope: EnvelopeId, done: Option<Completion<()>> },
-    /// An envelope is held or let go.
-    Hold { envelope: EnvelopeId, held: bool, done: Completion<()> },
-    /// An envelope ends and others begin.
-    Replace { end: EnvelopeId, new: Vec<NewEnvelope>, done: Completion<()> },
-    /// An envelope's new payload.
-    Update { envelope: EnvelopeId, payload: Vec<u8>, done: Completion<()> },
 }
 
 /// The segment being written.
@@ -130,8 +82,9 @@ pub(super) struct Log {
     pub(super) previous: Option<(u64, u64)>,
     /// Sequence numbers of failed batches, not yet cancelled durably.
     pub(super) cancels: Vec<(u64, u64)>,
-    /// Commits of those batches: refused once the cancellation is durable, or cannot become so.
-    pub(super) refused: Vec<Answer>,
+    /// Commits of those batches with their large bodies: refused, and the bodies removed, once the
+    /// cancellation is durable.
+    pub(super) refused: Vec<(Answer, Option<DeadLarge>)>,
     pub(super) trouble: Trouble,
     pub(super) reserve: bool,
     pub(super) making_reserve: bool,
@@ -144,6 +97,8 @@ pub(super) struct Log {
     pub(super) cleaning: Cleaning,
     /// What recovery found without knowing that it is durable: copied before anything is freed.
     pub(super) rewrites: Vec<Rewrite>,
+    /// Files in `large/` that recovery found nobody to refer to.
+    pub(super) leftovers: Vec<String>,
     /// Size that compaction's next copy needs.
     pub(super) copy_needs: usize,
     /// Whether compaction waits for a segment.
@@ -197,6 +152,7 @@ impl Log {
             wanted: 0,
             cleaning: Cleaning::Idle,
             rewrites: Vec::new(),
+            leftovers: Vec::new(),
             copy_needs: 0,
             copy_waits: false,
             jobs: Vec::new(),
@@ -289,7 +245,7 @@ impl Log {
                 self.making_reserve = false;
                 self.reserve = result.is_ok();
             }
-            Report::Sealed { written } => lock(&self.state).figures.written_bytes += written,
+            Report::Sealed { slot, result } => self.sealed(slot, &result),
             Report::Removed { slot, file, spare, result } => {
                 self.removed(slot, file, spare, &result);
             }
@@ -341,6 +297,20 @@ impl Log {
         let ordinary = matches!(self.next, Some((_, Source::New | Source::Spare)));
         if on_reserve && ordinary {
             self.roll();
+        }
+    }
+
+    fn sealed(&mut self, slot: SegmentSlot, result: &io::Result<u64>) {
+        let mut state = lock(&self.state);
+        match result {
+            Ok(written) => state.figures.written_bytes += written,
+            // Without its index the segment is read record by record: slower, not worse.
+            Err(_) => {
+                state.figures.failures += 1;
+                if let Some(segment) = state.segment_mut(slot) {
+                    segment.suspect = true;
+                }
+            }
         }
     }
 
@@ -419,8 +389,8 @@ impl Log {
         }
         lock(&self.state).close_segment(active.slot);
         if healthy {
-            let Active { file, end, skeleton, .. } = active;
-            self.jobs.push(Job::Seal { file, end, skeleton });
+            let Active { slot, file, end, skeleton, .. } = active;
+            self.jobs.push(Job::Seal { slot, file, end, skeleton });
         }
     }
 
@@ -435,6 +405,10 @@ impl Log {
         }
         self.begin_rewrite();
         if self.is_settled() {
+            if !self.leftovers.is_empty() {
+                let names = std::mem::take(&mut self.leftovers);
+                self.jobs.push(Job::RemoveLarge { names });
+            }
             self.free();
             self.choose_victim();
         }
@@ -466,7 +440,8 @@ impl Log {
             // The state gives up its own reference, so that the job sees only readers' ones.
             let Some(file) = segment.file.take() else { continue };
             segment.leaving = true;
-            let reusable = keep && (segment.identity.size == target || no_room);
+            let fits = segment.identity.size == target || no_room;
+            let reusable = keep && fits && !segment.suspect;
             keep &= !reusable;
             self.jobs.push(Job::Remove { slot, file, keep: reusable });
         }
@@ -479,23 +454,6 @@ impl Log {
             .collect();
         if !names.is_empty() {
             self.jobs.push(Job::RemoveLarge { names });
-        }
-    }
-
-    /// Answers the commits of failed batches.
-    pub(super) fn refuse_failed(&mut self) {
-        let error = self.refusal();
-        for answer in self.refused.drain(..) {
-            answer.give(Err(error.clone()));
-        }
-    }
-
-    /// Why nothing can be written.
-    pub(super) fn refusal(&self) -> StoreError {
-        if self.trouble.no_room && !self.is_failing() {
-            StoreError::Full
-        } else {
-            StoreError::Failing
         }
     }
 

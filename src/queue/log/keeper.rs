@@ -11,9 +11,9 @@ use std::sync::Arc;
 use platform::dir::{Access, Space};
 
 use super::disk::{Disk, DiskFile, Folder};
+use super::place::SegmentSlot;
 use super::record::{LargeRef, crc, large_name};
 use super::segment::{Identity, SegmentFile, Skeleton, seal, segment_name};
-use super::state::SegmentSlot;
 use crate::model::id::MessageId;
 
 /// Name of the segment file that is kept for the day when the disk is full.
@@ -41,7 +41,7 @@ pub(super) enum Job {
     /// Write the reserve file.
     MakeReserve { size: u64 },
     /// Write a segment's index.
-    Seal { file: SegmentFile, end: u64, skeleton: Skeleton },
+    Seal { slot: SegmentSlot, file: SegmentFile, end: u64, skeleton: Skeleton },
     /// Remove a segment's file, or keep it as the spare.
     Remove { slot: SegmentSlot, file: SegmentFile, keep: bool },
     /// Read what a segment holds.
@@ -56,7 +56,7 @@ pub(super) enum Job {
 pub(super) enum Report {
     Prepared { source: Source, result: io::Result<SegmentFile> },
     Reserve(io::Result<()>),
-    Sealed { written: u64 },
+    Sealed { slot: SegmentSlot, result: io::Result<u64> },
     Removed { slot: SegmentSlot, file: SegmentFile, spare: bool, result: io::Result<()> },
     Read { slot: SegmentSlot, result: io::Result<Skeleton> },
     LargeRemoved,
@@ -70,10 +70,9 @@ pub(super) fn perform(disk: &dyn Disk, job: Job) -> Report {
             Report::Prepared { source, result: prepare(disk, identity, source) }
         }
         Job::MakeReserve { size } => Report::Reserve(make_reserve(disk, size)),
-        Job::Seal { file, end, skeleton } => {
-            // Without its index the segment is read record by record: slower, not worse.
-            let sealed = seal(&*file.file, &file.identity, end, &skeleton).is_ok();
-            Report::Sealed { written: if sealed { skeleton.len() as u64 } else { 0 } }
+        Job::Seal { slot, file, end, skeleton } => {
+            let sealed = seal(&*file.file, &file.identity, end, &skeleton);
+            Report::Sealed { slot, result: sealed.map(|()| skeleton.len() as u64) }
         }
         Job::Remove { slot, file, keep } => {
             // A reader may still hold the file: then its bytes must stay.

@@ -1,13 +1,10 @@
-//! The crash test of the spool: a log on a simulated disk against a model of what was promised.
+//! A log on a simulated disk, and a model of what it promised.
 //!
 //! Promised is: no acknowledged message is lost; none is delivered again whose end was durable;
 //! none appears that was not acknowledged or being written; a commit comes whole or not at all; of
 //! an envelope and its replacement there is exactly one; payloads and bodies are what was stored.
-//!
-//! `PILLARBOX_LONG=1` runs many more cases.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,11 +12,13 @@ use std::time::{Duration, Instant};
 use platform::dir::Access;
 
 use super::disk::{Disk, Folder};
-use super::engine::{Answer, Log, LogBody, Op, Options, lock};
+use super::engine::{Log, Options, lock};
 use super::keeper::{Job, checksum, finish_large, perform};
+use super::op::{Answer, LogBody, Op};
+use super::place::EnvelopePlace;
 use super::record::large_name;
-use super::sim::{Fault, Random, SimDisk, Survives};
-use super::state::{EnvelopePlace, State};
+use super::sim::{Random, SimDisk};
+use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::{Completion, NewEnvelope, StoreError};
 
@@ -28,7 +27,7 @@ const OPTIONS: Options =
 
 /// Everything about one envelope that was asked for or promised.
 #[derive(Clone, Debug, Default)]
-struct Promise {
+pub(super) struct Promise {
     /// Payload versions that it may have.
     versions: BTreeSet<u8>,
     /// Holds that it may have, by the order in which they were asked for.
@@ -44,7 +43,7 @@ struct Promise {
 
 /// What a completion said, for the model to learn.
 #[derive(Clone, Debug)]
-enum Said {
+pub(super) enum Said {
     Committed(MessageId),
     Ended(EnvelopeId),
     Held(EnvelopeId, u32),
@@ -70,19 +69,20 @@ fn is_large(id: MessageId) -> bool {
 }
 
 /// A log being tried, its disk, and what was promised.
-struct Trial {
-    disk: SimDisk,
-    log: Log,
-    queue: VecDeque<Op>,
-    jobs: Vec<Job>,
-    said: Arc<Mutex<Vec<Said>>>,
-    promises: BTreeMap<EnvelopeId, Promise>,
-    next_message: u32,
-    next_low: u32,
-    now: Instant,
+pub(super) struct Trial {
+    pub disk: SimDisk,
+    pub log: Log,
+    pub queue: VecDeque<Op>,
+    pub jobs: Vec<Job>,
+    pub said: Arc<Mutex<Vec<Said>>>,
+    pub promises: BTreeMap<EnvelopeId, Promise>,
+    pub next_message: u32,
+    pub next_low: u32,
+    pub now: Instant,
 }
 
-fn opened(disk: &SimDisk, salt: u128) -> Result<Log, StoreError> {
+/// Opens a log; `salt` makes its incarnations differ from others.
+pub(super) fn opened(disk: &SimDisk, salt: u128) -> Result<Log, StoreError> {
     let mut number = salt << 64;
     let entropy = Box::new(move || {
         number += 1;
@@ -93,7 +93,7 @@ fn opened(disk: &SimDisk, salt: u128) -> Result<Log, StoreError> {
 }
 
 impl Trial {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let disk = SimDisk::new();
         let log = opened(&disk, 1).unwrap();
         Self {
@@ -109,7 +109,7 @@ impl Trial {
         }
     }
 
-    fn completion(&self, said: Said) -> Completion<()> {
+    pub(super) fn completion(&self, said: Said) -> Completion<()> {
         let list = Arc::clone(&self.said);
         Box::new(move |result| {
             if result.is_ok() {
@@ -118,7 +118,7 @@ impl Trial {
         })
     }
 
-    fn new_envelope(&mut self, message: MessageId) -> NewEnvelope {
+    pub(super) fn new_envelope(&mut self, message: MessageId) -> NewEnvelope {
         let id = message.envelope(NonZeroU32::new(self.next_low).unwrap());
         self.next_low += 1;
         let promise = Promise {
@@ -130,7 +130,7 @@ impl Trial {
         NewEnvelope { id, payload: payload(id, 0) }
     }
 
-    fn commit(&mut self, envelopes: usize) {
+    pub(super) fn commit(&mut self, envelopes: usize) {
         let message = MessageId::new(self.next_message).unwrap();
         self.next_message += 1;
         let large = if is_large(message) { self.large(message) } else { None };
@@ -152,7 +152,7 @@ impl Trial {
     }
 
     /// Writes a large body as a session would; `None` if the disk did not let it.
-    fn large(&self, message: MessageId) -> Option<LogBody> {
+    pub(super) fn large(&self, message: MessageId) -> Option<LogBody> {
         let sequence = u64::from(message.get());
         let name = large_name(message, sequence);
         let file = self.disk.open(Folder::Large, &name, Access::Create).ok()?;
@@ -163,23 +163,23 @@ impl Trial {
     }
 
     /// Envelopes that were acknowledged and nobody asked to end.
-    fn living(&self) -> Vec<EnvelopeId> {
+    pub(super) fn living(&self) -> Vec<EnvelopeId> {
         let living = |promise: &Promise| promise.begun && !promise.end_asked;
         self.promises.iter().filter(|(_, p)| living(p)).map(|(id, _)| *id).collect()
     }
 
-    fn pick(&self, random: &mut Random) -> Option<EnvelopeId> {
+    pub(super) fn pick(&self, random: &mut Random) -> Option<EnvelopeId> {
         let living = self.living();
         living.get(random.below(living.len() as u64) as usize).copied()
     }
 
-    fn end(&mut self, id: EnvelopeId, asked: bool) {
+    pub(super) fn end(&mut self, id: EnvelopeId, asked: bool) {
         self.promises.get_mut(&id).unwrap().end_asked = true;
         let done = asked.then(|| self.completion(Said::Ended(id)));
         self.queue.push_back(Op::End { envelope: id, done });
     }
 
-    fn update(&mut self, id: EnvelopeId) {
+    pub(super) fn update(&mut self, id: EnvelopeId) {
         let promise = self.promises.get_mut(&id).unwrap();
         let version = promise.versions.last().unwrap().wrapping_add(1);
         promise.versions.insert(version);
@@ -187,7 +187,7 @@ impl Trial {
         self.queue.push_back(Op::Update { envelope: id, payload: payload(id, version), done });
     }
 
-    fn hold(&mut self, id: EnvelopeId, held: bool) {
+    pub(super) fn hold(&mut self, id: EnvelopeId, held: bool) {
         let asked = &mut self.promises.get_mut(&id).unwrap().held;
         let number = asked.last_key_value().map_or(0, |(number, _)| number + 1);
         asked.insert(number, held);
@@ -195,7 +195,7 @@ impl Trial {
         self.queue.push_back(Op::Hold { envelope: id, held, done });
     }
 
-    fn replace(&mut self, end: EnvelopeId) {
+    pub(super) fn replace(&mut self, end: EnvelopeId) {
         self.promises.get_mut(&end).unwrap().end_asked = true;
         let new = self.new_envelope(end.message());
         self.promises.get_mut(&new.id).unwrap().replaces = Some(end);
@@ -204,7 +204,7 @@ impl Trial {
     }
 
     /// One turn of the log thread.
-    fn write(&mut self) {
+    pub(super) fn write(&mut self) {
         self.now += Duration::from_millis(10);
         while self.log.write(&mut self.queue, self.now) {
             self.learn();
@@ -215,7 +215,7 @@ impl Trial {
         self.log.take_events();
     }
 
-    fn clean(&mut self) {
+    pub(super) fn clean(&mut self) {
         if self.log.can_clean() {
             self.log.clean_step();
         }
@@ -224,7 +224,7 @@ impl Trial {
     }
 
     /// Does one of the jobs that wait, whichever.
-    fn job(&mut self, random: &mut Random) {
+    pub(super) fn job(&mut self, random: &mut Random) {
         if self.jobs.is_empty() {
             return;
         }
@@ -233,14 +233,14 @@ impl Trial {
         self.jobs.extend(self.log.take_jobs());
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.now += Duration::from_secs(1);
         self.log.tick(self.now);
         self.jobs.extend(self.log.take_jobs());
     }
 
     /// Everything that can be done without new requests.
-    fn settle(&mut self, random: &mut Random) {
+    pub(super) fn settle(&mut self, random: &mut Random) {
         for _ in 0..40 {
             self.write();
             while !self.jobs.is_empty() {
@@ -252,7 +252,7 @@ impl Trial {
     }
 
     /// Takes in what completions said, unless the power was off by then.
-    fn learn(&mut self) {
+    pub(super) fn learn(&mut self) {
         let said = std::mem::take(&mut *self.said.lock().unwrap());
         if self.disk.is_off() {
             return;
@@ -297,7 +297,7 @@ impl Trial {
     }
 
     /// Compares a log with what was promised.
-    fn check(&self, log: &Log, case: &str) {
+    pub(super) fn check(&self, log: &Log, case: &str) {
         let live: BTreeSet<EnvelopeId> = {
             let state = lock(&log.state);
             state.all_envelopes().filter_map(EnvelopePlace::id).collect()
@@ -331,7 +331,7 @@ impl Trial {
         }
     }
 
-    fn check_message(
+    pub(super) fn check_message(
         &self,
         log: &Log,
         message: MessageId,
@@ -373,7 +373,7 @@ impl Trial {
 
     /// Takes what a recovered log holds for what was promised: requests that were under way have
     /// happened or not.
-    fn accept(&mut self, disk: SimDisk, log: Log) {
+    pub(super) fn accept(&mut self, disk: SimDisk, log: Log) {
         let state = lock(&log.state);
         for (id, promise) in &mut self.promises {
             let place = state.envelope(*id);
@@ -410,269 +410,4 @@ fn of_message(
     message: MessageId,
 ) -> impl Iterator<Item = (&EnvelopeId, &mut Promise)> {
     promises.iter_mut().filter(move |(id, _)| id.message() == message)
-}
-
-/// A short life of a spool in which everything happens: segments in turn, updates, holds,
-/// replacements, ends, large bodies, compaction, freeing. Jobs are done in an order that depends on
-/// `order`.
-fn life(trial: &mut Trial, order: u64) {
-    let mut random = Random::new(order);
-    for round in 0..10_u64 {
-        for envelopes in [1, 1, 3] {
-            trial.commit(envelopes);
-        }
-        trial.write();
-        if let Some(id) = trial.pick(&mut random) {
-            trial.update(id);
-        }
-        if let Some(id) = trial.pick(&mut random) {
-            trial.replace(id);
-        }
-        trial.write();
-        if let Some(id) = trial.pick(&mut random) {
-            trial.hold(id, round.is_multiple_of(2));
-        }
-        for _ in 0..4 {
-            if let Some(id) = trial.pick(&mut random) {
-                trial.end(id, random.below(2) == 0);
-            }
-        }
-        trial.write();
-        for _ in 0..random.below(4) {
-            trial.job(&mut random);
-        }
-        trial.clean();
-        if round % 3 == 2 {
-            trial.tick();
-        }
-        if trial.log.is_waiting() {
-            while !trial.jobs.is_empty() {
-                trial.job(&mut random);
-            }
-            trial.write();
-        }
-    }
-    trial.settle(&mut random);
-}
-
-/// Recovers from a disk, compares, lives on, compares, recovers again, compares.
-fn recover_and_check(trial: &Trial, disk: &SimDisk, case: &str) {
-    let log = opened(disk, 2).unwrap_or_else(|error| panic!("{case}: {error}"));
-    trial.check(&log, case);
-    let mut after = Trial {
-        disk: disk.clone(),
-        log,
-        queue: VecDeque::new(),
-        jobs: Vec::new(),
-        said: Arc::default(),
-        promises: trial.promises.clone(),
-        next_message: trial.next_message,
-        next_low: trial.next_low,
-        now: trial.now,
-    };
-    for _ in 0..4 {
-        after.write();
-        while !after.jobs.is_empty() {
-            after.job(&mut Random::new(1));
-        }
-        after.clean();
-    }
-    trial.check(&after.log, &format!("{case}, later"));
-    let cut = disk.after_power_cut(Survives::Nothing);
-    let log = opened(&cut, 3).unwrap_or_else(|error| panic!("{case}, again: {error}"));
-    trial.check(&log, &format!("{case}, again"));
-}
-
-fn is_long() -> bool {
-    std::env::var_os("PILLARBOX_LONG").is_some_and(|value| value == "1")
-}
-
-#[test]
-fn nothing_promised_is_lost_when_the_power_goes_at_any_call() {
-    let (orders, subsets, stride) = if is_long() { (12, 24, 1) } else { (2, 2, 7) };
-    let mut cases = 0;
-    for order in 1..=orders {
-        let total = {
-            let mut trial = Trial::new();
-            life(&mut trial, order);
-            trial.check(&trial.log, "undisturbed");
-            trial.disk.calls()
-        };
-        for call in (0..total).filter(|call| call % stride == order % stride) {
-            let mut trial = Trial::new();
-            let begun = trial.disk.calls();
-            trial.disk.set_fault(Fault::Off(call.max(begun)));
-            life(&mut trial, order);
-            let mut survivals = vec![Survives::Nothing, Survives::All];
-            survivals.extend((0..subsets).map(|n| Survives::Some(call * 31 + n)));
-            for survives in survivals {
-                let disk = trial.disk.after_power_cut(survives);
-                recover_and_check(&trial, &disk, &format!("order {order}, {call}, {survives:?}"));
-                cases += 1;
-            }
-        }
-    }
-    println!("power cuts at a call: {cases} cases");
-    assert!(cases > 100);
-}
-
-#[test]
-fn nothing_promised_is_lost_when_the_log_is_cut_at_any_byte() {
-    let (orders, writes) = if is_long() { (4, usize::MAX) } else { (1, 6) };
-    let mut cases = 0;
-    for order in 1..=orders {
-        let total = {
-            let mut trial = Trial::new();
-            life(&mut trial, order);
-            trial.disk.calls()
-        };
-        let mut seen = 0;
-        // Every batch, or some spread over the whole life.
-        let step = if writes == usize::MAX { 1 } else { total / 24 };
-        for call in (0..total).step_by(step.max(1) as usize) {
-            if seen >= writes {
-                break;
-            }
-            let mut trial = Trial::new();
-            trial.disk.set_fault(Fault::Off(call.max(trial.disk.calls())));
-            life(&mut trial, order);
-            let Some(length) = trial.disk.last_write() else { continue };
-            seen += 1;
-            for cut in 0..length {
-                let disk = trial.disk.after_power_cut(Survives::Cut(cut));
-                let log = opened(&disk, 2).unwrap();
-                trial.check(&log, &format!("order {order}, call {call}, byte {cut} of {length}"));
-                cases += 1;
-            }
-        }
-    }
-    println!("log cut at a byte: {cases} cases");
-    assert!(cases > 1000);
-}
-
-#[test]
-fn nothing_promised_is_lost_when_any_call_fails_once() {
-    let (orders, stride) = if is_long() { (12, 1) } else { (1, 5) };
-    let mut cases = 0;
-    for order in 1..=orders {
-        let total = {
-            let mut trial = Trial::new();
-            life(&mut trial, order);
-            trial.disk.calls()
-        };
-        for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
-            for call in (0..total).filter(|call| call % stride == order % stride) {
-                let case = format!("order {order}, {kind:?} at {call}");
-                let mut trial = Trial::new();
-                trial.disk.set_fault(Fault::Once(call.max(trial.disk.calls()), kind));
-                life(&mut trial, order);
-                trial.check(&trial.log, &case);
-                // A killed process, then a power cut.
-                recover_and_check(&trial, &trial.disk.restarted(), &case);
-                let disk = trial.disk.after_power_cut(Survives::Nothing);
-                recover_and_check(&trial, &disk, &case);
-                let before = trial.living().len();
-                trial.commit(1);
-                let mut random = Random::new(call);
-                trial.settle(&mut random);
-                assert!(trial.living().len() > before, "{case}: takes no mail afterwards");
-                cases += 3;
-            }
-        }
-    }
-    println!("one failing call: {cases} cases");
-    assert!(cases > 100);
-}
-
-#[test]
-fn nothing_promised_is_lost_when_recovery_itself_fails_once() {
-    let stride = if is_long() { 1 } else { 3 };
-    let mut trial = Trial::new();
-    let total = {
-        life(&mut trial, 5);
-        trial.disk.calls()
-    };
-    let mut trial = Trial::new();
-    trial.disk.set_fault(Fault::Off(total * 2 / 3));
-    life(&mut trial, 5);
-    let mut cases = 0;
-    for call in (0..120).filter(|call| call % stride == 0) {
-        let disk = trial.disk.after_power_cut(Survives::All);
-        disk.set_fault(Fault::Once(call, ErrorKind::Other));
-        // A start that fails is tried again by whoever started it.
-        let log = opened(&disk, 2).or_else(|_| opened(&disk, 3)).unwrap();
-        disk.set_fault(Fault::None);
-        trial.check(&log, &format!("call {call} of recovery"));
-        cases += 1;
-    }
-    println!("one failing call of recovery: {cases} cases");
-    assert!(cases > 20);
-}
-
-#[test]
-fn nothing_promised_is_lost_over_many_lives() {
-    let (walks, steps) = if is_long() { (2_000, 400) } else { (60, 200) };
-    let mut cuts = 0;
-    for seed in 1..=walks {
-        let mut random = Random::new(seed);
-        let mut trial = Trial::new();
-        for step in 0_u32..steps {
-            let case = format!("walk {seed}, step {step}");
-            wander(&mut trial, &mut random);
-            if random.below(30) != 0 {
-                continue;
-            }
-            let disk = match random.below(4) {
-                0 => trial.disk.restarted(),
-                1 => trial.disk.after_power_cut(Survives::Nothing),
-                _ => trial.disk.after_power_cut(Survives::Some(random.below(u64::MAX))),
-            };
-            let log = opened(&disk, u128::from(seed) << 20 | u128::from(step))
-                .unwrap_or_else(|error| panic!("{case}: {error}"));
-            trial.check(&log, &case);
-            trial.accept(disk, log);
-            cuts += 1;
-        }
-        trial.disk.set_fault(Fault::None);
-        trial.settle(&mut random);
-        trial.check(&trial.log, &format!("walk {seed}, end"));
-    }
-    println!("random lives: {walks}, ends of a process or of power in them: {cuts}");
-    assert!(cuts > 100);
-}
-
-/// One random step of a life.
-fn wander(trial: &mut Trial, random: &mut Random) {
-    match random.below(20) {
-        0..=2 => trial.commit(1 + random.below(3) as usize),
-        3 => {
-            if let Some(id) = trial.pick(random) {
-                trial.update(id);
-            }
-        }
-        4 => {
-            if let Some(id) = trial.pick(random) {
-                trial.replace(id);
-            }
-        }
-        5..=6 => {
-            if let Some(id) = trial.pick(random) {
-                trial.end(id, random.below(2) == 0);
-            }
-        }
-        7 => {
-            if let Some(id) = trial.pick(random) {
-                trial.hold(id, random.below(2) == 0);
-            }
-        }
-        8..=11 => trial.write(),
-        12..=15 => trial.job(random),
-        16..=17 => trial.clean(),
-        18 => trial.tick(),
-        _ => {
-            let kind = if random.below(2) == 0 { ErrorKind::Other } else { ErrorKind::StorageFull };
-            let at = trial.disk.calls() + random.below(12);
-            trial.disk.set_fault(Fault::Once(at, kind));
-        }
-    }
 }

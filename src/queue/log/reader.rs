@@ -13,9 +13,10 @@ use super::disk::{Disk, Folder};
 use super::engine::lock;
 use super::ids::Ids;
 use super::keeper::{checksum, quarantine};
+use super::place::EnvelopePlace;
 use super::record::{LargeRef, large_name};
 use super::segment::SegmentFile;
-use super::state::{EnvelopePlace, State};
+use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::{
     Completion, Cursor, Event, Page, StoreError, StoredBody, StoredEnvelope,

@@ -20,12 +20,15 @@ use platform::dir::Access;
 use super::clean::Rewrite;
 use super::disk::{Disk, Folder, read_exactly};
 use super::engine::{Log, Options, lock};
-use super::keeper::{NEW, RESERVE, SPARE, quarantine};
+use super::keeper::{Job, NEW, RESERVE, SPARE, quarantine};
+use super::place::SegmentSlot;
 use super::record::{
-    Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of,
+    Act, HEADER, Header, Kind, LARGE, LargeRef, large_name, parse_large_name, segment_of, sequence,
 };
-use super::segment::{Contents, HeaderError, Identity, Record, SegmentFile, segment_name};
-use super::state::{DeadLarge, SegmentSlot, State};
+use super::segment::{
+    Contents, HeaderError, Identity, Record, SegmentFile, Skeleton, segment_name,
+};
+use super::state::{DeadLarge, State};
 use crate::model::id::MessageId;
 use crate::queue::store::{Event, StoreError};
 
@@ -70,6 +73,7 @@ impl Log {
         log.large_bodies(damaged)?;
         let (envelopes, messages) = lock(&log.state).counts();
         log.events.push(Event::Recovered { envelopes, messages });
+        log.jobs.push(Job::Space);
         log.maintain();
         Ok(log)
     }
@@ -179,13 +183,12 @@ impl Log {
             let mut state = lock(&self.state);
             if let Some(segment) = state.segment_mut(slot) {
                 segment.void_from = void_from;
+                segment.suspect = !sealed;
             }
             state.close_segment(slot);
             drop(state);
-            if !sealed && contents.end > named {
-                let skeleton = contents.skeleton;
-                let first = skeleton.position_at(named);
-                self.rewrites.push(Rewrite { slot, skeleton, position: first });
+            if !sealed {
+                self.doubt(slot, contents.skeleton, named, void_from);
             }
         }
         self.orphans(&mut dead) || damaged
@@ -236,12 +239,23 @@ impl Log {
         damaged
     }
 
+    /// Has the records above `durable` written again.
+    fn doubt(&mut self, slot: SegmentSlot, skeleton: Skeleton, durable: u64, void_from: u64) {
+        let position = skeleton.position_at(durable);
+        let Some(first) = skeleton.from(position).next() else { return };
+        let from = first.header.sequence;
+        if from < void_from {
+            let cancels = Some((from, sequence(segment_of(from) + 1, 0) - 1));
+            self.rewrites.push(Rewrite { slot, skeleton, position, cancels });
+        }
+    }
+
     /// Puts aside envelopes without a message, and forgets messages without envelopes.
     fn orphans(&mut self, dead: &mut Vec<DeadLarge>) -> bool {
         let lost: Vec<_> = {
             let state = lock(&self.state);
             let odd = |id| state.message(id).is_none_or(|place| !place.has_body());
-            let ids = state.all_envelopes().filter_map(super::state::EnvelopePlace::id);
+            let ids = state.all_envelopes().filter_map(super::place::EnvelopePlace::id);
             ids.filter(|id| odd(id.message())).collect()
         };
         let damaged = !lost.is_empty();
@@ -251,7 +265,7 @@ impl Log {
             let _ = quarantine(&*self.disk, &id.to_string(), &payload, &reason);
             self.events.push(Event::Quarantined { id: id.to_string(), reason });
         }
-        lock(&self.state).drop_orphans(dead);
+        lock(&self.state).end_replay(dead);
         damaged
     }
 
@@ -277,9 +291,10 @@ impl Log {
         }
         for name in names.difference(&wanted) {
             let message = parse_large_name(name).map(|(message, _)| message);
-            let gone = !damaged && self.disk.unlink(Folder::Large, name).is_ok();
-            if !gone {
-                state.left.extend(message.map(MessageId::get));
+            state.left.extend(message.map(MessageId::get));
+            if !damaged {
+                // Not at once: the end of their message may turn out not to be durable.
+                self.leftovers.push(name.clone());
             }
         }
         Ok(())
@@ -290,21 +305,27 @@ impl Log {
 fn claims(found: &[Found]) -> (BTreeMap<u64, u64>, BTreeMap<u64, u64>) {
     let mut cancels: BTreeMap<u64, u64> = BTreeMap::new();
     let mut durable: BTreeMap<u64, u64> = BTreeMap::new();
-    for record in found.iter().flat_map(|found| found.contents.skeleton.from(0)) {
-        if !matches!(record.header.kind, Kind::Batch | Kind::Cancel) {
-            continue;
-        }
-        for (entry, _) in record.entries() {
-            match entry.act {
-                Act::Cancel => {
-                    let from = cancels.entry(segment_of(entry.id)).or_insert(entry.id);
-                    *from = (*from).min(entry.id);
+    // A cancellation speaks of an earlier segment and may be cancelled by a later one.
+    for found in found.iter().rev() {
+        let void_from = cancels.get(&found.file.identity.number).copied().unwrap_or(u64::MAX);
+        for record in found.contents.skeleton.from(0) {
+            let counts = record.header.sequence < void_from;
+            if !matches!(record.header.kind, Kind::Batch | Kind::Cancel) {
+                continue;
+            }
+            for (entry, _) in record.entries() {
+                match entry.act {
+                    Act::Cancel if counts => {
+                        let from = cancels.entry(segment_of(entry.id)).or_insert(entry.id);
+                        *from = (*from).min(entry.id);
+                    }
+                    // True even if the batch that says it failed.
+                    Act::Durable => {
+                        let upto = durable.entry(entry.id).or_default();
+                        *upto = (*upto).max(entry.reference);
+                    }
+                    _ => {}
                 }
-                Act::Durable => {
-                    let upto = durable.entry(entry.id).or_default();
-                    *upto = (*upto).max(entry.reference);
-                }
-                _ => {}
             }
         }
     }

@@ -90,6 +90,7 @@ struct Inner {
     /// The inode and offset of the last write.
     last_write: Option<(usize, usize)>,
     free: u64,
+    no_blocks: bool,
 }
 
 /// The disk.
@@ -112,6 +113,7 @@ impl SimDisk {
             fault: Fault::None,
             last_write: None,
             free: 1 << 40,
+            no_blocks: false,
         })))
     }
 
@@ -128,9 +130,24 @@ impl SimDisk {
         self.lock().calls
     }
 
-    /// How many bytes are free.
+    /// How many bytes the system says are free.
     pub(super) fn set_free(&self, bytes: u64) {
         self.lock().free = bytes;
+    }
+
+    /// Changes a byte of a file, on the disk and as it is read.
+    pub(super) fn damage(&self, folder: Folder, name: &str, offset: usize) {
+        let mut inner = self.lock();
+        let inode = inner.folders[&folder].now[name];
+        let inode = &mut inner.inodes[inode];
+        for bytes in [&mut inode.now, &mut inode.durable] {
+            bytes[offset] ^= 0x55;
+        }
+    }
+
+    /// Whether new blocks are refused: files may be written over, not extended.
+    pub(super) fn refuse_blocks(&self, refuse: bool) {
+        self.lock().no_blocks = refuse;
     }
 
     /// Whether the power is off.
@@ -201,6 +218,7 @@ impl SimDisk {
             fault: Fault::None,
             last_write: None,
             free: inner.free,
+            no_blocks: inner.no_blocks,
         };
         Self(Arc::new(Mutex::new(after)))
     }
@@ -216,6 +234,21 @@ impl SimDisk {
             _ => Ok(inner),
         }
     }
+}
+
+/// What is left of a write outside a range.
+fn without(
+    (offset, bytes): (usize, Vec<u8>),
+    range: &std::ops::Range<usize>,
+) -> impl Iterator<Item = (usize, Vec<u8>)> + use<> {
+    let end = offset + bytes.len();
+    let before = range.start.clamp(offset, end) - offset;
+    let after = range.end.clamp(offset, end) - offset;
+    let parts = match range.start < end && offset < range.end {
+        true => vec![(offset, bytes[..before].to_vec()), (offset + after, bytes[after..].to_vec())],
+        false => vec![(offset, bytes)],
+    };
+    parts.into_iter().filter(|(_, bytes)| !bytes.is_empty())
 }
 
 fn put(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
@@ -371,6 +404,10 @@ impl DiskFile for SimFile {
         // A failing write may leave any part of itself behind; half is as good as any.
         let written = if failed.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
         let mut inner = self.disk.lock();
+        let grows = offset as usize + bytes.len() > inner.inodes[self.inode].now.len();
+        if grows && inner.no_blocks {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         inner.last_write = Some((self.inode, offset as usize));
         let inode = &mut inner.inodes[self.inode];
         put(&mut inode.now, offset as usize, written);
@@ -400,7 +437,12 @@ impl DiskFile for SimFile {
         let covered = inode.pending.split_off(inode.lost);
         for (offset, bytes) in covered {
             put(&mut inode.durable, offset, &bytes);
+            // What is on the disk now cannot be undone by an older write of the same bytes.
+            let older = std::mem::take(&mut inode.pending);
+            let range = offset..offset + bytes.len();
+            inode.pending = older.into_iter().flat_map(|write| without(write, &range)).collect();
         }
+        inode.lost = inode.pending.len();
         Ok(())
     }
 

@@ -5,14 +5,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use platform::dir::Access;
 
 use super::disk::{Disk, Folder};
-use super::engine::{Answer, Log, LogBody, Op};
+use super::engine::Log;
 use super::keeper::{Job, Report, finish_large, perform};
+use super::op::{Answer, LogBody, Op};
 use super::reader::{Read, Reader};
 use super::record::large_name;
 use crate::model::id::MessageId;
@@ -124,8 +126,18 @@ pub(super) struct LogThread {
 }
 
 impl LogThread {
-    /// Recovers, then writes until told to leave.
-    pub(super) fn run(self, open: impl FnOnce() -> Result<Log, StoreError>) {
+    /// Recovers, then writes until told to leave. A panic is said and answered like a spool that
+    /// cannot be used: nobody waits for ever.
+    pub(super) fn run(&self, open: impl FnOnce() -> Result<Log, StoreError>) {
+        // What is shared is changed under locks, in steps that leave it whole.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.work(open)));
+        if ended.is_err() {
+            (self.events)(Event::Unusable("the log thread panicked".to_owned()));
+            self.leave(VecDeque::new());
+        }
+    }
+
+    fn work(&self, open: impl FnOnce() -> Result<Log, StoreError>) {
         let mut log = match open() {
             Ok(log) => log,
             Err(error) => {
@@ -221,7 +233,7 @@ impl LogThread {
             take_ops(inbox, &mut queue);
         });
         for op in queue {
-            refuse(op, &StoreError::Closed);
+            op.refuse(&StoreError::Closed);
         }
         self.queues.files.with(|files| files.closing = true);
         self.queues.reads.with(|reads| reads.closing = true);
@@ -232,24 +244,6 @@ fn take_ops(inbox: &mut Inbox, queue: &mut VecDeque<Op>) {
     queue.append(&mut inbox.ops);
     inbox.urgent = 0;
     inbox.lazy_since = None;
-}
-
-/// Answers an op that was not carried out.
-pub(super) fn refuse(op: Op, error: &StoreError) {
-    match op {
-        Op::Cancel { .. } => {}
-        Op::Commit { answer, .. } => {
-            answer.give(Err(error.clone()));
-        }
-        Op::End { done, .. } => {
-            if let Some(done) = done {
-                done(Err(error.clone()));
-            }
-        }
-        Op::Hold { done, .. } | Op::Replace { done, .. } | Op::Update { done, .. } => {
-            done(Err(error.clone()));
-        }
-    }
 }
 
 /// Works on files until told to leave and nothing is left.
@@ -295,7 +289,7 @@ fn work_on_large(disk: &dyn Disk, queues: &Queues, work: LargeWork, sequence: u6
                     let body = LogBody::Large(large);
                     let op = Op::Commit { message, body, envelopes, deadline, answer };
                     if let Some(op) = queues.log.with(|inbox| inbox.push(op)) {
-                        refuse(op, &StoreError::Closed);
+                        op.refuse(&StoreError::Closed);
                     }
                 }
                 Err(error) => {
@@ -343,6 +337,7 @@ pub(super) fn run_reads(reader: &Reader, queues: &Queues) {
             reads = queues.reads.wake.wait(reads).unwrap_or_else(PoisonError::into_inner);
         };
         drop(reads);
-        reader.perform(next);
+        // A panic ends this request alone; its completion is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| reader.perform(next)));
     }
 }

@@ -1,4 +1,4 @@
-//! lockspool(1): holds the lock beside a user's mailbox for the program that started it.
+//! lockspool(8): holds the lock beside a user's mailbox for the program that started it.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};

@@ -8,6 +8,9 @@ use crate::options::Failure;
 
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a banner may take. A connection that fell out of a short listen backlog seems open to
+/// us and is unknown to the server, so that waiting longer would be waiting for ever.
+const BANNER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// An open session, greeted.
 pub struct Session {
@@ -20,11 +23,12 @@ impl Session {
     pub fn open(to: SocketAddr) -> Result<Self, Failure> {
         let stream = TcpStream::connect(to)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(BANNER_PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let reader = BufReader::with_capacity(1024, stream);
         let mut session = Self { reader, line: Vec::new() };
         session.expect(220)?;
+        session.reader.get_ref().set_read_timeout(Some(PATIENCE))?;
         session.command(b"EHLO load.bench.test\r\n", 250)?;
         Ok(session)
     }

@@ -12,8 +12,10 @@ use crate::message;
 use crate::options::{Failure, Options};
 use crate::sink;
 
-/// Failures that one message may meet before it is given up.
-const ATTEMPTS: usize = 20;
+/// Failures that one sender, or one message, may meet before it is given up.
+const ATTEMPTS: usize = 100;
+/// Pause after a failure.
+const AFTER_FAILURE: Duration = Duration::from_millis(20);
 /// How often the destination is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long duplicates are waited for.
@@ -26,6 +28,8 @@ struct Sent {
     latencies: Vec<Duration>,
     failures: usize,
     failure: Option<String>,
+    /// When the last message was accepted.
+    last: Option<Instant>,
 }
 
 /// The command `run`.
@@ -39,7 +43,8 @@ pub fn run(options: &Options) -> Result<String, Failure> {
 
     let (begin, begin_wall) = (Instant::now(), SystemTime::now());
     let sent = send_all(options, to);
-    let accept_seconds = begin.elapsed().as_secs_f64();
+    let last = sent.iter().filter_map(|sent| sent.last).max();
+    let accept_seconds = last.map_or(0.0, |last| (last - begin).as_secs_f64());
 
     let mut accepted = vec![false; options.messages];
     for number in sent.iter().flat_map(|sent| &sent.accepted) {
@@ -98,44 +103,60 @@ pub fn quantile(times: &[Duration], share: f64) -> f64 {
 fn send_all(options: &Options, to: SocketAddr) -> Vec<Sent> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..options.sessions)
-            .map(|_| scope.spawn(|| send_some(options, to, &next)))
-            .collect();
+        let threads: Vec<_> =
+            (0..options.sessions).map(|_| scope.spawn(|| send_some(options, to, &next))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
     })
 }
 
 /// One sender: session after session until no number is left.
+///
+/// A number is taken only by an open session: connections that hang keep no message back.
 fn send_some(options: &Options, to: SocketAddr, next: &AtomicUsize) -> Sent {
     let mut sent = Sent::default();
     let mut session: Option<(Session, usize)> = None;
-    loop {
+    while next.load(Ordering::Relaxed) < options.messages && sent.failures < ATTEMPTS {
+        if session.is_none() {
+            session = sent.judge(Session::open(to)).map(|open| (open, 0));
+            continue;
+        }
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= options.messages {
             break;
         }
         let message = message::compose(&options.run, number, options.size);
         let recipients = recipients(options, number);
-        for attempt in 1..=ATTEMPTS {
-            match send_one(options, to, &mut session, &recipients, &message) {
-                Ok(latency) => {
-                    sent.accepted.push(number);
-                    sent.latencies.push(latency);
-                    break;
-                }
-                Err(failure) => {
-                    session = None;
-                    sent.failures += 1;
-                    sent.failure = Some(failure.to_string());
-                    std::thread::sleep(Duration::from_millis(5 * attempt as u64));
-                }
+        for _ in 0..ATTEMPTS {
+            let latency = send_one(options, to, &mut session, &recipients, &message);
+            if let Some(latency) = sent.judge(latency) {
+                sent.accepted.push(number);
+                sent.latencies.push(latency);
+                sent.last = Some(Instant::now());
+                break;
             }
+            session = None;
         }
     }
     if let Some((session, _)) = session {
+        // Nothing depends on the goodbye.
         let _ = session.quit();
     }
     sent
+}
+
+impl Sent {
+    /// Counts a failure, and waits a little after it.
+    fn judge<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(failure) => {
+                self.failures += 1;
+                self.failure = Some(failure.to_string());
+                std::thread::sleep(AFTER_FAILURE);
+                None
+            }
+        }
+    }
 }
 
 fn send_one(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::dispatcher::mta::action::{RelayAction, Target};
 use crate::dispatcher::mta::fixture::envelope;
+use crate::dispatcher::mta::limits::Family;
 use crate::dispatcher::mta::url::RelayUrl;
 use crate::model::{EnvelopeId, ReversePath};
 
@@ -20,7 +21,7 @@ fn action(target: Target) -> Arc<RelayAction> {
 }
 
 fn exchanges_key() -> RelayKey {
-    RelayKey::exchanges("r.test", action(Target::Exchanges))
+    RelayKey::exchanges("r.test", "mx.test", action(Target::Exchanges))
 }
 
 fn host_key() -> RelayKey {
