@@ -81,9 +81,8 @@ fn kill_under_load(role: &str) {
     let load = Load::start(server.address(), 4, "load@example.org");
     wait_until("the load runs", SOON, || server.maildir("load").count() > 50);
 
-    let mut before_death = BTreeSet::new();
+    let settled = settled(&server);
     for _ in 0..2 {
-        before_death.extend(settled(&server));
         let victim = server.role(role);
         let before = load.count();
         process::send(victim.pid, Signal::SIGKILL);
@@ -94,7 +93,7 @@ fn kill_under_load(role: &str) {
         wait_until("the role is played again", SOON, || server.role(role).pid != victim.pid);
     }
 
-    compare(&server, &load.finish(), &before_death);
+    compare(&server, &load.finish(), &settled);
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
@@ -159,11 +158,11 @@ fn the_end_of_workers_loses_nothing() {
 fn a_daemon_that_was_killed_goes_on_where_it_was() {
     let mut server = Server::start(DELIVER);
     let load = Load::start(server.address(), 4, "load@example.org");
-    let mut before_death = BTreeSet::new();
+    wait_until("the load runs", SOON, || load.count() > 50);
+    let settled = settled(&server);
     for _ in 0..2 {
         let before = load.count();
         wait_until("the load runs", SOON, || load.count() > before + 50);
-        before_death.extend(settled(&server));
         // Every role leaves when its parent is gone.
         server.kill();
         let start = Instant::now();
@@ -173,7 +172,7 @@ fn a_daemon_that_was_killed_goes_on_where_it_was() {
     }
     let before = load.count();
     wait_until("the load goes on", SOON, || load.count() > before + 50);
-    compare(&server, &load.finish(), &before_death);
+    compare(&server, &load.finish(), &settled);
 }
 
 #[test]
