@@ -1,0 +1,21 @@
+//! What the scenario files share: a server of their own as real processes, peers to talk to it,
+//! and readers of what it delivered.
+//!
+//! Everything stays on loopback and below temporary directories. Waiting polls a condition with a
+//! limit. A failed step panics: it fails the test that took it.
+
+// Every scenario file is a program of its own and uses its part of this.
+#![allow(dead_code)]
+// A failed assumption fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod account;
+pub mod control;
+pub mod dns;
+pub mod load;
+pub mod maildir;
+pub mod peer;
+pub mod process;
+pub mod server;
+pub mod sink;
+pub mod wait;
