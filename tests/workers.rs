@@ -176,8 +176,8 @@ impl Worker {
     fn outcome(&mut self) -> (u32, Outcome) {
         loop {
             let received = self.jobs.receive().unwrap();
-            if let Some(WorkerToDispatcher::Outcome(outcome)) = received.message {
-                return (received.number, outcome);
+            if let Some(WorkerToDispatcher::Outcome(report)) = received.message {
+                return (received.number, report.outcome);
             }
         }
     }

@@ -88,7 +88,7 @@ impl Offices {
             .open::<JobRecord>(ticket)
             .ok()
             .filter(|record| record.identity == identity)
-            .ok_or_else(|| temporary("Temporary failure in user lookup"))?;
+            .ok_or_else(failed_look_up)?;
         let account = self.account_of(&identity, &record).await?;
         let (ours, theirs) =
             platform::fd::socketpair().map_err(|error| temporary(&format!("worker: {error}")))?;
@@ -111,7 +111,7 @@ impl Offices {
     ) -> Result<Account, WorkerFailure> {
         let account = match self.look_up(identity.account.clone()).await {
             UserAnswer::Found(account) => account,
-            UserAnswer::Failed(_) => return Err(temporary("Temporary failure in user lookup")),
+            UserAnswer::Failed(_) => return Err(failed_look_up()),
             UserAnswer::NotFound if identity.account == record.user => {
                 return Err(permanent("Permanent failure in user lookup", (1, 6)));
             }
@@ -139,6 +139,11 @@ impl Offices {
 
 fn temporary(text: &str) -> WorkerFailure {
     WorkerFailure { temporary: true, text: text.to_owned(), detail: (3, 0) }
+}
+
+fn failed_look_up() -> WorkerFailure {
+    let text = "Temporary failure in user lookup".to_owned();
+    WorkerFailure { temporary: true, text, detail: (1, 0) }
 }
 
 fn permanent(text: &str, detail: (u8, u16)) -> WorkerFailure {

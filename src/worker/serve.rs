@@ -224,7 +224,7 @@ fn perform(
 }
 
 fn answer(jobs: &mut Jobs, number: u32, report: Report) -> Result<(), ChannelError> {
-    Ok(jobs.reply(number, &WorkerToDispatcher::Outcome(report.outcome), None)?)
+    Ok(jobs.reply(number, &WorkerToDispatcher::Outcome(report), None)?)
 }
 
 /// The spawner, as an office of this worker.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ipc::blob::Blob;
 use crate::ipc::seal::{Key, Sealed};
-use crate::model::outcome::Outcome;
+use crate::model::outcome::Report;
 use crate::model::{EnvelopeId, Mailbox, ReversePath};
 
 /// Purpose under which the job key is derived from the master key, by parent and queue.
@@ -161,5 +161,5 @@ pub enum JobBody {
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum WorkerToDispatcher {
     /// What came of a job (reply). Its text is at most [`crate::model::limits::WORKER_ANSWER`].
-    Outcome(Outcome),
+    Outcome(Report),
 }
