@@ -153,6 +153,7 @@ impl Worker {
             identity: self.identity.clone(),
             user: self.identity.account.clone(),
             method,
+            overridden: false,
             wrapper: None,
             sender: ReversePath::from(mailbox("s@x")),
             recipient: mailbox("alice+Ext@d"),
