@@ -18,7 +18,7 @@ use super::requests::open_regular;
 use crate::config::{self, Config, Endpoint, LocalAddress, Network, Scope, SourceReader};
 use crate::ipc::message::lookup::ROUTE_KEY;
 use crate::ipc::message::parent::{RoleKeys, Setup, Switches};
-use crate::ipc::message::spawner::{Account, SpawnerSetup};
+use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
 use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
 use crate::paths::Places;
@@ -65,6 +65,8 @@ pub struct Prepared {
     pub setup: Setup,
     /// What the spawner is told.
     pub spawner_setup: SpawnerSetup,
+    /// Where messages wait that were kept while the server was down.
+    pub offline: OfflineOrder,
     /// Seals jobs.
     pub job_key: Key,
     /// Size of the socket buffers between roles, if not the system's.
@@ -150,6 +152,10 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         program: platform::process::current_executable().map_err(system("own program"))?,
         setup,
         spawner_setup,
+        offline: OfflineOrder {
+            directory: text_of(&places.spool.join("offline"))?,
+            state: options.state.as_deref().map(text_of).transpose()?,
+        },
         job_key: master.derive(JOB_KEY),
         route_key: master.derive(ROUTE_KEY),
         channel_buffer: options.credits.map(|_| TIGHT_BUFFER),

@@ -7,17 +7,23 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::prepare::Prepared;
 use crate::config::{Config, TableId, TableSource};
 use crate::ipc::link::Responder;
 use crate::ipc::message::parent::{ParentToRole, RoleToParent, WorkerFailure};
 use crate::ipc::message::spawner::{
-    Account, ParentToSpawner, SpawnerSetup, SpawnerToParent, UserAnswer, WorkerOrder,
+    Account, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, UserAnswer, WorkerOrder,
 };
 use crate::ipc::message::worker::{Identity, JobRecord, identity_key};
 use crate::ipc::neighbour::Neighbour;
 use crate::ipc::seal::{Key, Sealed};
+
+/// How long after the start messages are submitted that were kept while the server was down.
+const BEFORE_OFFLINE: Duration = Duration::from_secs(1);
 
 /// How to answer a role.
 type Answer = Responder<ParentToRole, RoleToParent>;
@@ -67,6 +73,24 @@ impl Offices {
             // A role that is gone does not wait.
             let _gone = responder.reply(&answer, descriptor);
         });
+    }
+
+    /// Has the messages submitted that were kept while the server was down.
+    ///
+    /// The spawner may end meanwhile: the next one begins anew, with what is left.
+    pub async fn submit_offline(self, order: OfflineOrder) {
+        sleep(BEFORE_OFFLINE).await;
+        loop {
+            let order = ParentToSpawner::SubmitOffline(order.clone());
+            match self.spawner.request(&order, None).await {
+                Ok((SpawnerToParent::Submitted { error: Some(error) }, _)) => {
+                    tracing::warn!("warn: smtpd: offline messages: {error}");
+                    return;
+                }
+                Ok(_) => return,
+                Err(_) => sleep(BEFORE_OFFLINE).await,
+            }
+        }
     }
 
     async fn look_up(&self, name: String) -> UserAnswer {
