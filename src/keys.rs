@@ -16,7 +16,8 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(context: Context, (): ()) {
-    let Context { setup, parent: _parent, mut orders, memory } = context;
+    context.ready().await;
+    let Context { setup, parent: _parent, mut orders, memory, .. } = context;
     let memory = Arc::new(memory);
     while let Some(order) = orders.recv().await {
         match (order.message, order.descriptor) {

@@ -63,7 +63,8 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(context: Context, owner: u32) {
-    let Context { setup, parent, mut orders, memory } = context;
+    context.ready().await;
+    let Context { setup, parent, mut orders, memory, .. } = context;
     let state = State { switches: setup.switches, ..State::default() };
     let shared =
         Arc::new(Shared { roles: Roles::new(parent), owner, state: Mutex::new(state), memory });

@@ -30,7 +30,8 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(context: Context, (): ()) {
-    let Context { setup, parent, mut orders, memory } = context;
+    context.ready().await;
+    let Context { setup, parent, mut orders, memory, .. } = context;
     let paused = setup.switches.smtp_paused;
     let shared = Shared::new(setup, parent);
     let dispatcher = Dispatcher {

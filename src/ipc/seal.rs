@@ -1,8 +1,8 @@
 //! Seals: what one role decided and another carries unread.
 //!
-//! The lookup role seals each [`Route`], the queue seals each job for a worker. A seal is an
-//! HMAC-SHA-256 (RFC 2104) over the serialised value; the key of each use is derived from the
-//! daemon's master key, so that one seal can never stand for another.
+//! The lookup role seals each [route](crate::model::envelope::Route), the queue seals each job for
+//! a worker. A seal is an HMAC-SHA-256 (RFC 2104) over the serialised value; the key of each use is
+//! derived from the daemon's master key, so that one seal can never stand for another.
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};

@@ -55,14 +55,15 @@ fn prepare(setup: &Setup) -> Result<Dns, StartError> {
 }
 
 async fn serve(context: Context, dns: Dns) {
-    let Context { setup, parent, mut orders, memory } = context;
-    let mut tables = Tables::new(&setup.config);
-    for (id, path) in Tables::files(&setup.config) {
-        if let Err(reason) = load(&parent, &mut tables, id).await {
+    let mut tables = Tables::new(&context.setup.config);
+    for (id, path) in Tables::files(&context.setup.config) {
+        if let Err(reason) = load(&context.parent, &mut tables, id).await {
             // The parent has read it already: questions to it fail until it can be read again.
             tracing::warn!("warn: lookup: table {path}: {reason}");
         }
     }
+    context.ready().await;
+    let Context { setup, parent, mut orders, memory, .. } = context;
     let Some(key) = setup.keys.route.clone() else {
         tracing::error!("fatal: lookup: no key for routes");
         return;

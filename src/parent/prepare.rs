@@ -88,6 +88,9 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
     let places = Places::new(options.state.as_deref());
     let config = read_configuration(options, &places)?;
     if options.check {
+        if options.verbose {
+            print!("{config}");
+        }
         eprintln!("configuration OK");
         return Ok(None);
     }

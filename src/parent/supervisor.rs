@@ -79,6 +79,8 @@ struct Supervisor {
     spawner: Option<Pid>,
     spawner_started: Instant,
     phase: Phase,
+    /// How long the next set waits.
+    set_pause: Duration,
     /// The whole ends when the set has ended.
     stopping: bool,
     /// A set has been ready once: from then on nothing makes the daemon give up.
@@ -116,6 +118,7 @@ impl Supervisor {
             spawner: None,
             spawner_started: Instant::now(),
             phase: Phase::Running,
+            set_pause: Duration::ZERO,
             stopping: false,
             ready_once: false,
             ready,
@@ -454,6 +457,7 @@ impl Supervisor {
                 if is_replaceable(role) {
                     self.schedule(Restart::Role(role), pause);
                 } else {
+                    self.set_pause = pause;
                     self.end_set();
                 }
             }
@@ -503,7 +507,7 @@ impl Supervisor {
             Stage::Rest => {
                 self.phase = Phase::Running;
                 if !self.stopping {
-                    self.schedule(Restart::Set, Duration::ZERO);
+                    self.schedule(Restart::Set, self.set_pause);
                 }
             }
         }

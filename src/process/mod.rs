@@ -79,6 +79,17 @@ pub struct Context {
     pub orders: Orders,
     /// Reads the memory of this process.
     pub memory: Memory,
+    /// How the process is confined, in words.
+    confinement: String,
+}
+
+impl Context {
+    /// Tells the parent that the role serves: from now on it is told what to serve.
+    pub async fn ready(&self) {
+        let ready = RoleToParent::Ready { confinement: self.confinement.clone() };
+        // A parent that is gone is noticed by the end of `orders`.
+        let _gone = self.parent.notice(&ready, None).await;
+    }
 }
 
 /// Reads the memory of this process, where the system tells.
@@ -111,7 +122,8 @@ pub enum Threads {
 
 /// Runs a role to its end.
 ///
-/// `prepare` opens what the role may not open once it is confined; `serve` is the role.
+/// `prepare` opens what the role may not open once it is confined; `serve` is the role, which says
+/// with [`Context::ready`] when it serves.
 pub fn run<P, F>(
     role: Role,
     threads: Threads,
@@ -164,10 +176,8 @@ where
     runtime.block_on(async {
         let (parent, orders) = Link::open(descriptor, PARENT_WINDOW)
             .map_err(|source| StartError::Prepare { what: "channel".to_owned(), source })?;
-        // A parent that is gone is noticed by the end of `orders`.
-        let _gone = parent.notice(&RoleToParent::Ready { confinement }, None).await;
         tokio::spawn(report_refusals(role));
-        serve(Context { setup, parent, orders, memory }, prepared).await;
+        serve(Context { setup, parent, orders, memory, confinement }, prepared).await;
         Ok(())
     })
 }

@@ -1,7 +1,7 @@
 //! The queue: the only role that touches the spool. It takes messages in, hands envelopes out, and
 //! writes down what becomes of them.
 //!
-//! [`store`] is what it asks of the spool, [`log`](self::log) the spool itself. The loop is in
+//! [`store`] is what it asks of the spool, [`log`] the spool itself. The loop is in
 //! [`role`]; [`intake`] makes messages durable, [`release`] hands envelopes to the dispatcher,
 //! [`settle`] writes outcomes down, [`reports`] sends delivery reports, [`answers`] serves control.
 //! [`bounce`] is what reports say, [`record`] how envelopes are written.

@@ -90,31 +90,28 @@ pub fn run() -> ExitCode {
     process::run(Role::Queue, Threads::One, prepare, serve)
 }
 
-/// The spool is opened by the confined process: its root directory is the spool.
-fn prepare(_: &Setup) -> Result<(), StartError> {
-    Ok(())
+/// The spool's own directory may be searched by everybody and read by root alone, so it is opened
+/// before the rights go. Everything in it is opened by the confined process.
+fn prepare(setup: &Setup) -> Result<Dir, StartError> {
+    Dir::open(Path::new(&setup.spool))
+        .map_err(|source| StartError::Prepare { what: setup.spool.clone(), source })
 }
 
-async fn serve(context: Context, (): ()) {
-    let Context { setup, parent, mut orders, memory } = context;
+async fn serve(context: Context, root: Dir) {
     let (events, mut inbox) = mpsc::unbounded_channel();
-    // The root directory of the confined process is the spool.
-    let spool = if setup.rootless { setup.spool.as_str() } else { "/" };
     let told = events.clone();
-    let opened = Dir::open(Path::new(spool)).map_err(StoreError::from).and_then(|root| {
-        LogStore::open(&root, Options::default(), move |event| {
-            let _ended = told.send(Event::Store(event));
-        })
+    let opened = LogStore::open(&root, Options::default(), move |event| {
+        let _ended = told.send(Event::Store(event));
     });
     let store = match opened {
         Ok(store) => store,
         Err(error) => {
-            tracing::error!("fatal: queue: spool {}: {error}", setup.spool);
-            // Spares the log a line for each attempt in a tight row.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tracing::error!("fatal: queue: spool {}: {error}", context.setup.spool);
             return;
         }
     };
+    context.ready().await;
+    let Context { setup, parent, mut orders, memory, .. } = context;
     let forward = events.clone();
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {

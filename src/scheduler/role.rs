@@ -46,7 +46,8 @@ enum Event {
 }
 
 async fn serve(context: Context, (): ()) {
-    let Context { setup, parent: _parent, mut orders, memory } = context;
+    context.ready().await;
+    let Context { setup, parent: _parent, mut orders, memory, .. } = context;
     let (events, mut inbox) = mpsc::unbounded_channel();
     let forward = events.clone();
     tokio::spawn(async move {

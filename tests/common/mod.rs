@@ -16,6 +16,8 @@ pub mod load;
 pub mod maildir;
 pub mod peer;
 pub mod process;
+pub mod role;
+pub mod root;
 pub mod server;
 pub mod sink;
 pub mod wait;
