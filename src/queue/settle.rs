@@ -152,14 +152,11 @@ impl Queue {
         let Ok(payload) = record::encode(&envelope) else { return };
         let updated = NewEnvelope { id, payload };
         let (report, stored) = match bounce::decide(&envelope, Cause::Delayed { delay, ttl }) {
-            Decision::Report(kind) => match self.bounce_of(&envelope, kind) {
-                Some((report, stored)) => (Some(report), vec![updated, stored]),
-                None => (None, vec![updated]),
-            },
-            Decision::NotWanted => (None, vec![updated]),
+            Decision::Report(kind) => self.bounce_of(&envelope, kind).unzip(),
+            Decision::NotWanted => (None, None),
             Decision::Undeliverable(reason) => {
                 tracing::warn!("warn: {reason}");
-                (None, vec![updated])
+                (None, None)
             }
         };
         let done = self.then(move |queue, result: Result<(), StoreError>| match (result, report) {
@@ -172,7 +169,7 @@ impl Queue {
                 tracing::warn!("warn: queue: delay of {id} cannot be noted: {error}");
             }
         });
-        self.store.replace(id, stored, done);
+        self.store.extend(updated, stored.into_iter().collect(), done);
     }
 
     /// Gives up an envelope that has outlived its time.
