@@ -227,6 +227,11 @@ impl Loop {
                     self.insert(due, now);
                 }
             }
+            QueueToScheduler::Cleared(ids) => {
+                for id in ids {
+                    self.scheduler.unblock(id, Block::Suspect, now);
+                }
+            }
             QueueToScheduler::Ended(ends) => {
                 for (id, end) in ends {
                     self.scheduler.ended(id, end_of(end));
@@ -246,6 +251,11 @@ impl Loop {
             QueueToScheduler::Retry(ids) => {
                 for id in ids {
                     self.scheduler.administer(Operation::Schedule, Target::Envelope(id), now);
+                }
+            }
+            QueueToScheduler::Returned(ids) => {
+                for id in ids {
+                    self.scheduler.returned(id, now);
                 }
             }
             QueueToScheduler::TemporaryFailures(ids) => {
@@ -275,6 +285,9 @@ impl Loop {
             },
             now,
         );
+        if due.suspect {
+            self.scheduler.block(due.id, Block::Suspect);
+        }
     }
 
     fn failed(&mut self, id: EnvelopeId, now: Reading) {
