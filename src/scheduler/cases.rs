@@ -654,3 +654,22 @@ fn an_envelope_that_came_back_untried_can_be_removed_and_expires() {
     assert!(scheduler.returned(id(2), at(4 * 86_400)));
     assert_eq!(released(&mut scheduler, 4 * 86_400), [(Work::Expire, 2)]);
 }
+
+#[test]
+fn a_suspect_runs_once_when_it_is_named_and_freely_when_it_is_cleared() {
+    let kind = Kind::Relay;
+    let mut scheduler = with(&due(1, kind), 0);
+    assert!(scheduler.block(id(1), Block::Suspect));
+    assert_eq!(released(&mut scheduler, 0), []);
+    let listed: Vec<_> = scheduler.list(Target::All, None, at(0)).collect();
+    assert_eq!(listed[0].blocked, Some(Block::Suspect));
+    assert_eq!(scheduler.administer(Operation::Schedule, Target::All, at(1)), 0);
+    assert_eq!(released(&mut scheduler, 1), []);
+    let named = Target::Envelope(id(1));
+    assert_eq!(scheduler.administer(Operation::Schedule, named, at(2)), 1);
+    assert_eq!(released(&mut scheduler, 2), [(Work::Deliver(kind), 1)]);
+    assert!(scheduler.returned(id(1), at(2)));
+    assert_eq!(released(&mut scheduler, 9), [], "blocked as before");
+    assert!(scheduler.unblock(id(1), Block::Suspect, at(10)));
+    assert_eq!(released(&mut scheduler, 10), [(Work::Deliver(kind), 1)]);
+}
