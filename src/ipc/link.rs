@@ -316,14 +316,27 @@ async fn drive<O, I: DeserializeOwned>(
     let mut sending = Outgoing::default();
     let mut buffer = vec![0; READ];
     loop {
-        if sending.is_empty() {
-            let mut state = shared.state();
-            if state.closed {
-                break;
+        // Until there is nothing more to send, or no room: what was queued while there was no room
+        // has woken this task already and will not wake it again.
+        let ended = loop {
+            if sending.is_empty() {
+                let mut state = shared.state();
+                if state.closed {
+                    break true;
+                }
+                std::mem::swap(&mut sending, &mut state.output);
             }
-            std::mem::swap(&mut sending, &mut state.output);
-        }
-        if !sending.is_empty() && send(&stream, &mut sending).is_err() {
+            if sending.is_empty() {
+                break false;
+            }
+            if send(&stream, &mut sending).is_err() {
+                break true;
+            }
+            if !sending.is_empty() {
+                break false;
+            }
+        };
+        if ended {
             break;
         }
         let interest = if sending.is_empty() {
@@ -493,6 +506,36 @@ mod tests {
         assert!(tokio::time::timeout(patience, fifth).await.is_err());
         drop(arrivals.recv().await.unwrap());
         near.notice(&4, None).await.unwrap();
+    }
+
+    // What is queued while the socket has no room must not wait for the next message.
+    #[tokio::test]
+    async fn a_burst_above_the_socket_buffer_arrives_whole() {
+        // Below a quarter of the window, so that no credits come back and wake the sender.
+        const COUNT: usize = 200;
+        for round in 0..20_usize {
+            let (near, far) = platform::fd::socketpair().unwrap();
+            for end in [&near, &far] {
+                platform::fd::set_socket_buffers(end.as_fd(), 8 * 1024).unwrap();
+            }
+            let (near, _) = Link::<Vec<u16>, u32>::open(near, 1000).unwrap();
+            let (_far, mut arrivals) = Link::<u32, Vec<u16>>::open(far, 1000).unwrap();
+            tokio::spawn(async move {
+                for number in 0..COUNT {
+                    near.notice(&vec![300; 500 + round], None).await.unwrap();
+                    if number % 7 == round % 7 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                // The sender stays, and says nothing more.
+                std::future::pending::<()>().await;
+            });
+            for number in 0..COUNT {
+                let patience = std::time::Duration::from_secs(10);
+                let arrived = tokio::time::timeout(patience, arrivals.recv()).await;
+                assert!(arrived.is_ok_and(|arrived| arrived.is_some()), "{round}: {number}");
+            }
+        }
     }
 
     #[tokio::test]

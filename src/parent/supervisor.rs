@@ -354,6 +354,8 @@ impl Supervisor {
         if all && !self.ready_once {
             self.ready_once = true;
             self.prepared.announce_ready();
+            let offices = self.offices.clone();
+            tokio::spawn(offices.submit_offline(self.prepared.offline.clone()));
             if let Some(ready) = self.ready.take() {
                 ready.tell();
             }

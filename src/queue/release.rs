@@ -215,13 +215,16 @@ impl Queue {
         let account = action.user.clone().unwrap_or_else(|| local.user.clone());
         let root_mailbox = account == "root" && method == Method::Mbox;
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));
-        let programs = wrapper.is_some() || method.starts_programs();
+        let is_overridden = |helper: &str| self.setup.overridden.iter().any(|name| name == helper);
+        let overridden = method.helper().is_some_and(is_overridden);
+        let programs = wrapper.is_some() || overridden || method.starts_programs();
         JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,
             identity: Identity { account, root_mailbox, programs },
             user: local.user.clone(),
             method,
+            overridden,
             wrapper: wrapper.map(|wrapper| wrapper.command.clone()),
             sender: envelope.origin.sender.clone(),
             recipient: envelope.route.recipient.clone(),

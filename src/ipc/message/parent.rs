@@ -86,6 +86,11 @@ pub struct Setup {
     pub foreground: bool,
     /// Started by an ordinary user: nothing is chrooted, ids stay.
     pub rootless: bool,
+    /// The account that runs commands and writes files of aliases: the daemon's own, or whoever
+    /// started a rootless daemon.
+    pub daemon_user: String,
+    /// Helper programs that deliveries run in place of what the worker does itself.
+    pub overridden: Vec<String>,
     /// The keys of seals that the role may know.
     pub keys: RoleKeys,
     /// What an administrator switched.
