@@ -15,6 +15,7 @@ pub mod dns;
 pub mod load;
 pub mod maildir;
 pub mod peer;
+pub mod peers;
 pub mod process;
 pub mod role;
 pub mod root;
