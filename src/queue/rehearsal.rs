@@ -144,7 +144,7 @@ impl Rehearsal {
     }
 
     fn scheduler_says(&mut self, message: SchedulerToQueue) {
-        self.queue.from_scheduler(message);
+        self.queue.hear_scheduler(message);
     }
 
     fn store_says(&mut self, health: Health) {

@@ -133,7 +133,7 @@ impl Queue {
     }
 
     /// Deals with what the scheduler says.
-    pub(super) fn from_scheduler(&mut self, message: SchedulerToQueue) {
+    pub(super) fn hear_scheduler(&mut self, message: SchedulerToQueue) {
         match message {
             SchedulerToQueue::Expire(ids) => {
                 for id in ids {
@@ -148,7 +148,7 @@ impl Queue {
             }
             SchedulerToQueue::Remove(ids) => {
                 for id in ids {
-                    self.load(id, Self::remove);
+                    self.load(id, |queue, envelope| queue.remove(&envelope));
                 }
             }
             SchedulerToQueue::Warn { id, delay } => {

@@ -187,13 +187,13 @@ impl Queue {
                     self.dispatcher = None;
                 }
             }
-            Event::Dispatcher(arrived) => self.from_dispatcher(arrived),
+            Event::Dispatcher(arrived) => self.hear_dispatcher(arrived),
             Event::Go(step) => step(self),
             Event::Leave => self.leaving = true,
             Event::Order(order) => self.obey(order),
             Event::Settled(id, reply) => self.settled(id, reply),
-            Event::Scheduler(arrived) => self.from_scheduler(arrived.message),
-            Event::Store(event) => self.from_store(event),
+            Event::Scheduler(arrived) => self.hear_scheduler(arrived.message),
+            Event::Store(event) => self.hear_store(event),
             Event::Tick => self.store.tick(Instant::now()),
         }
     }
@@ -278,7 +278,7 @@ impl Queue {
         })
     }
 
-    fn from_store(&mut self, event: super::store::Event) {
+    fn hear_store(&mut self, event: super::store::Event) {
         use super::store::Event as Told;
         match event {
             Told::Health(health) => {

@@ -62,7 +62,7 @@ impl Queue {
                     DeliveryKind::Relay => Cause::Relayed { dsn_relayed },
                     DeliveryKind::Bounce(_) | DeliveryKind::Local(_) => Cause::Delivered,
                 };
-                self.finish(envelope, cause, End::Delivered);
+                self.finish(&envelope, cause, End::Delivered);
             }
             Outcome::Loop => {
                 let failure = Failure { text: "Loop detected".to_owned(), status: LOOP };
@@ -91,13 +91,13 @@ impl Queue {
 
     pub(super) fn give_up(&mut self, mut envelope: Envelope, failure: Failure, end: End) {
         note_failure(&mut envelope, failure);
-        self.finish(envelope, Cause::Failed, end);
+        self.finish(&envelope, Cause::Failed, end);
     }
 
     /// Ends an envelope, in one step with the report about it if one is due.
-    fn finish(&mut self, envelope: Envelope, cause: Cause, end: End) {
+    fn finish(&mut self, envelope: &Envelope, cause: Cause, end: End) {
         let id = envelope.id;
-        let kind = match bounce::decide(&envelope, cause) {
+        let kind = match bounce::decide(envelope, cause) {
             Decision::Report(kind) => kind,
             Decision::NotWanted => {
                 self.store.done(id);
@@ -111,7 +111,7 @@ impl Queue {
                 return;
             }
         };
-        let Some((report, stored)) = self.bounce_of(&envelope, kind) else {
+        let Some((report, stored)) = self.bounce_of(envelope, kind) else {
             tracing::warn!("warn: queue: cannot bounce!");
             self.store.done(id);
             self.ended(id, end);
@@ -186,8 +186,8 @@ impl Queue {
     }
 
     /// Takes out an envelope that an administrator does not want.
-    pub(super) fn remove(&mut self, envelope: Envelope) {
-        log_end(&envelope, "Remove", "Removed by administrator");
+    pub(super) fn remove(&mut self, envelope: &Envelope) {
+        log_end(envelope, "Remove", "Removed by administrator");
         let id = envelope.id;
         let done = self.then(move |queue, result: Result<(), StoreError>| match result {
             Ok(()) => queue.ended(id, End::Removed),

@@ -368,7 +368,7 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
             CommitBody::Inline(Blob(body))
         }
     };
-    let origin = Arc::unwrap_or_clone(commit.origin);
+    let origin = Box::new(Arc::unwrap_or_clone(commit.origin));
     let request = DispatcherToQueue::Commit { message, transaction, origin, envelopes, body };
     let result = match shared.queue.request(&request, None).await {
         Ok((QueueToDispatcher::Committed(Ok(())), _)) => Ok(()),
