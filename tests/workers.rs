@@ -153,6 +153,7 @@ impl Worker {
             identity: self.identity.clone(),
             user: self.identity.account.clone(),
             method,
+            overridden: false,
             wrapper: None,
             sender: ReversePath::from(mailbox("s@x")),
             recipient: mailbox("alice+Ext@d"),
@@ -176,8 +177,8 @@ impl Worker {
     fn outcome(&mut self) -> (u32, Outcome) {
         loop {
             let received = self.jobs.receive().unwrap();
-            if let Some(WorkerToDispatcher::Outcome(outcome)) = received.message {
-                return (received.number, outcome);
+            if let Some(WorkerToDispatcher::Outcome(report)) = received.message {
+                return (received.number, report.outcome);
             }
         }
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::bodies::Bodies;
 use super::smtp::{Lease, Refusal};
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
@@ -14,7 +16,7 @@ use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
 use crate::ipc::neighbour::Neighbour;
 use crate::model::MessageId;
 use crate::model::dns::{Confirmed, Reverse};
-use crate::model::limits::LEASED_IDS;
+use crate::model::limits::{COMMIT_DEADLINE, LEASED_IDS};
 use crate::process::ParentLink;
 
 /// Leased ids below which more are asked for.
@@ -115,9 +117,15 @@ impl Shared {
     /// An unused message id, leased from the queue in blocks.
     ///
     /// # Errors
-    /// The queue does not give any now.
+    /// The queue does not give any now, or does not answer in the time of a commit.
     pub async fn lease(&self) -> Result<Lease, Refusal> {
         let nonce = self.random().map_err(|_| Refusal::Failure)?;
+        let leased = timeout(COMMIT_DEADLINE, self.lease_id()).await;
+        let id = leased.map_err(|_| Refusal::Timeout)??;
+        Ok(Lease { id, nonce })
+    }
+
+    async fn lease_id(&self) -> Result<MessageId, Refusal> {
         loop {
             let (id, few) = {
                 let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +135,7 @@ impl Shared {
                 if few && self.leasing.try_lock().is_ok() {
                     self.lease_more().await?;
                 }
-                return Ok(Lease { id, nonce });
+                return Ok(id);
             }
             // One asks, the others wait for what it gets.
             let _asking = self.leasing.lock().await;

@@ -22,9 +22,6 @@ use super::rules::{Progress, Recipient, Search, Session, Verdict};
 use crate::config::{ActionId, ActionKind, Config, LocalAction, Mapping, TableId};
 use crate::table::{Answer, Question, Service};
 
-/// The account that commands and files of aliases belong to.
-pub const DAEMON_USER: &str = "_smtpd";
-
 /// The depth at which an expansion is a loop.
 const MAX_DEPTH: u8 = 10;
 /// How many nodes one recipient may come to.
@@ -94,6 +91,8 @@ pub struct Expansion {
     deliveries: Vec<Delivery>,
     delivered: HashSet<Delivered>,
     work: Work,
+    /// The account that commands and files of aliases belong to.
+    daemon_user: String,
 }
 
 #[derive(Debug)]
@@ -140,8 +139,10 @@ enum Work {
 
 impl Expansion {
     /// The expansion of `recipient`, as the client gave it.
+    ///
+    /// Commands and files that aliases name belong to `daemon_user`.
     #[must_use]
-    pub fn new(recipient: Address) -> Self {
+    pub fn new(recipient: Address, daemon_user: &str) -> Self {
         let root = Node {
             item: Item::Address(recipient),
             depth: 0,
@@ -157,6 +158,7 @@ impl Expansion {
             deliveries: Vec::new(),
             delivered: HashSet::new(),
             work: Work::Next,
+            daemon_user: daemon_user.to_owned(),
         }
     }
 
@@ -226,11 +228,11 @@ impl Expansion {
             }
             Item::Command(command) => {
                 let target = Target::Command(command.clone());
-                self.deliver(index, DAEMON_USER.to_owned(), None, target);
+                self.deliver(index, self.daemon_user.clone(), None, target);
             }
             Item::File(path) => {
                 let target = Target::File(path.clone());
-                self.deliver(index, DAEMON_USER.to_owned(), None, target);
+                self.deliver(index, self.daemon_user.clone(), None, target);
             }
             Item::Include(_) => {
                 return Err(Refusal::expansion_later("included lists are not supported yet"));

@@ -207,7 +207,7 @@ impl Lookup {
     /// Expands as far as tables in memory go; what asks for a user goes on in a task.
     fn expand(self: &Arc<Self>, job: Job, responder: Responding) {
         let recipient = Address::new(job.recipient.local(), job.recipient.domain());
-        let mut expansion = Expansion::new(recipient);
+        let mut expansion = Expansion::new(recipient, &self.setup.daemon_user);
         let mut answer = None;
         loop {
             match expansion.advance(&self.setup.config, &job.session, answer.as_ref()) {

@@ -17,9 +17,9 @@ use super::options::{Options, Pausable};
 use super::requests::open_regular;
 use crate::config::{self, Config, Endpoint, LocalAddress, Network, Scope, SourceReader};
 use crate::ipc::message::lookup::ROUTE_KEY;
-use crate::ipc::message::parent::{RoleKeys, Setup, Switches};
-use crate::ipc::message::spawner::{Account, SpawnerSetup};
-use crate::ipc::message::worker::JOB_KEY;
+use crate::ipc::message::parent::{RoleKeys, Setup, SuspectLists, Switches};
+use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
+use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
 use crate::paths::Places;
 use crate::process::{DAEMON_USER, QUEUE_USER};
@@ -65,6 +65,8 @@ pub struct Prepared {
     pub setup: Setup,
     /// What the spawner is told.
     pub spawner_setup: SpawnerSetup,
+    /// Where messages wait that were kept while the server was down.
+    pub offline: OfflineOrder,
     /// Seals jobs.
     pub job_key: Key,
     /// Size of the socket buffers between roles, if not the system's.
@@ -116,6 +118,7 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
     getrandom::fill(&mut random)
         .map_err(|error| system("random numbers")(io::Error::other(error.to_string())))?;
     let master = Key::new(random);
+    let helpers = Helpers::find(&places);
     let server_name = config.server_name.clone();
     let setup = Setup {
         config: config.clone(),
@@ -123,6 +126,8 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         server_name: server_name.clone(),
         foreground: options.foreground,
         rootless,
+        daemon_user: daemon_user(rootless)?,
+        overridden: helpers.overridden,
         keys: RoleKeys::default(),
         switches: Switches {
             mda_paused: options.paused.contains(&Pausable::Mda),
@@ -135,11 +140,12 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         empty: text_of(&places.empty)?,
         credits: options.credits.unwrap_or(CREDITS).max(1),
         resolvers: options.resolvers.clone(),
+        suspects: SuspectLists::default(),
     };
     let spawner_setup = SpawnerSetup {
         daemon: if rootless { None } else { Some(daemon_account()?) },
         mailboxes: text_of(&places.mailboxes)?,
-        libexec: text_of(&libexec(&places))?,
+        libexec: text_of(&helpers.directory)?,
         server_name,
         rootless,
     };
@@ -150,6 +156,10 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         program: platform::process::current_executable().map_err(system("own program"))?,
         setup,
         spawner_setup,
+        offline: OfflineOrder {
+            directory: text_of(&places.spool.join("offline"))?,
+            state: options.state.as_deref().map(text_of).transpose()?,
+        },
         job_key: master.derive(JOB_KEY),
         route_key: master.derive(ROUTE_KEY),
         channel_buffer: options.credits.map(|_| TIGHT_BUFFER),
@@ -205,11 +215,36 @@ fn text_of(path: &Path) -> Result<String, PrepareError> {
         .ok_or_else(|| PrepareError::Refused(format!("{}: the path is not UTF-8", path.display())))
 }
 
-/// The helper programs' directory; the environment may name it only where it is harmless.
-fn libexec(places: &Places) -> PathBuf {
-    let named = std::env::var_os("PILLARBOX_LIBEXEC")
-        .filter(|_| !is_root() && platform::privilege::ids_agree());
-    named.map_or_else(|| places.libexec.clone(), PathBuf::from)
+/// Where helper programs are, and which of them are not ours.
+struct Helpers {
+    directory: PathBuf,
+    overridden: Vec<String>,
+}
+
+impl Helpers {
+    /// The environment may name the directory only where that is harmless. What is found in a
+    /// directory so named is run; what is not, workers do themselves as ever.
+    fn find(places: &Places) -> Self {
+        let named = std::env::var_os("PILLARBOX_LIBEXEC")
+            .filter(|_| !is_root() && platform::privilege::ids_agree());
+        let Some(directory) = named.map(PathBuf::from) else {
+            return Self { directory: places.libexec.clone(), overridden: Vec::new() };
+        };
+        let is_there = |name: &&str| directory.join(name).is_file();
+        let overridden = HELPERS.into_iter().filter(is_there).map(str::to_owned).collect();
+        Self { directory, overridden }
+    }
+}
+
+/// Who runs the commands of aliases.
+fn daemon_user(rootless: bool) -> Result<String, PrepareError> {
+    if !rootless {
+        return Ok(DAEMON_USER.to_owned());
+    }
+    let uid = platform::privilege::effective_uid();
+    let account = user_by_uid(uid).map_err(system(format!("account of user {uid}")))?;
+    // Where nobody has a name, as in some containers, nothing is delivered locally.
+    Ok(account.map_or_else(|| DAEMON_USER.to_owned(), |account| account.name))
 }
 
 fn daemon_account() -> Result<Account, PrepareError> {

@@ -7,17 +7,23 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::prepare::Prepared;
 use crate::config::{Config, TableId, TableSource};
 use crate::ipc::link::Responder;
 use crate::ipc::message::parent::{ParentToRole, RoleToParent, WorkerFailure};
 use crate::ipc::message::spawner::{
-    Account, ParentToSpawner, SpawnerSetup, SpawnerToParent, UserAnswer, WorkerOrder,
+    Account, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, UserAnswer, WorkerOrder,
 };
 use crate::ipc::message::worker::{Identity, JobRecord, identity_key};
 use crate::ipc::neighbour::Neighbour;
 use crate::ipc::seal::{Key, Sealed};
+
+/// How long after the start messages are submitted that were kept while the server was down.
+const BEFORE_OFFLINE: Duration = Duration::from_secs(1);
 
 /// How to answer a role.
 type Answer = Responder<ParentToRole, RoleToParent>;
@@ -69,6 +75,24 @@ impl Offices {
         });
     }
 
+    /// Has the messages submitted that were kept while the server was down.
+    ///
+    /// The spawner may end meanwhile: the next one begins anew, with what is left.
+    pub async fn submit_offline(self, order: OfflineOrder) {
+        sleep(BEFORE_OFFLINE).await;
+        loop {
+            let order = ParentToSpawner::SubmitOffline(order.clone());
+            match self.spawner.request(&order, None).await {
+                Ok((SpawnerToParent::Submitted { error: Some(error) }, _)) => {
+                    tracing::warn!("warn: smtpd: offline messages: {error}");
+                    return;
+                }
+                Ok(_) => return,
+                Err(_) => sleep(BEFORE_OFFLINE).await,
+            }
+        }
+    }
+
     async fn look_up(&self, name: String) -> UserAnswer {
         match self.spawner.request(&ParentToSpawner::LookUpUser { name }, None).await {
             Ok((SpawnerToParent::User(answer), _)) => answer,
@@ -88,7 +112,7 @@ impl Offices {
             .open::<JobRecord>(ticket)
             .ok()
             .filter(|record| record.identity == identity)
-            .ok_or_else(|| temporary("Temporary failure in user lookup"))?;
+            .ok_or_else(failed_look_up)?;
         let account = self.account_of(&identity, &record).await?;
         let (ours, theirs) =
             platform::fd::socketpair().map_err(|error| temporary(&format!("worker: {error}")))?;
@@ -111,7 +135,7 @@ impl Offices {
     ) -> Result<Account, WorkerFailure> {
         let account = match self.look_up(identity.account.clone()).await {
             UserAnswer::Found(account) => account,
-            UserAnswer::Failed(_) => return Err(temporary("Temporary failure in user lookup")),
+            UserAnswer::Failed(_) => return Err(failed_look_up()),
             UserAnswer::NotFound if identity.account == record.user => {
                 return Err(permanent("Permanent failure in user lookup", (1, 6)));
             }
@@ -139,6 +163,11 @@ impl Offices {
 
 fn temporary(text: &str) -> WorkerFailure {
     WorkerFailure { temporary: true, text: text.to_owned(), detail: (3, 0) }
+}
+
+fn failed_look_up() -> WorkerFailure {
+    let text = "Temporary failure in user lookup".to_owned();
+    WorkerFailure { temporary: true, text, detail: (1, 0) }
 }
 
 fn permanent(text: &str, detail: (u8, u16)) -> WorkerFailure {

@@ -19,8 +19,8 @@ use super::mailbox;
 use super::worker::{Starter, Worker};
 use crate::ipc::blocking::{Channel, ChannelError};
 use crate::ipc::message::spawner::{
-    Duty, ParentToSpawner, SpawnerSetup, SpawnerToParent, SpawnerToWorker, UserAnswer, WorkerOrder,
-    WorkerToSpawner,
+    Duty, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, SpawnerToWorker,
+    UserAnswer, WorkerOrder, WorkerToSpawner,
 };
 use crate::ipc::message::worker::Identity;
 use crate::process::{PARENT_CHANNEL, StartError, inherited};
@@ -55,6 +55,7 @@ struct Spawner {
     setup: Option<SpawnerSetup>,
     workers: Vec<Delivery>,
     helper: Option<Worker>,
+    submitter: Option<Submitter>,
     lookups: Lookups,
     mailboxes: Vec<Mailbox>,
 }
@@ -65,6 +66,13 @@ struct Delivery {
     identity: Identity,
     uid: u32,
     gid: u32,
+}
+
+/// The worker that submits what was kept while the server was down.
+struct Submitter {
+    worker: Worker,
+    /// The request that ordered it.
+    number: u32,
 }
 
 /// A child that has opened a mailbox for a worker.
@@ -96,6 +104,7 @@ impl Spawner {
             setup: None,
             workers: Vec::new(),
             helper: None,
+            submitter: None,
             lookups: Lookups::default(),
             mailboxes: Vec::new(),
         })
@@ -110,6 +119,7 @@ impl Spawner {
                 self.obey()?;
             }
             self.hear_helper(ready.helper);
+            self.hear_submitter(ready.submitter);
             for (index, readable) in ready.workers.into_iter().enumerate() {
                 self.hear_worker(index, readable);
             }
@@ -129,9 +139,8 @@ impl Spawner {
             PollEntry::new(self.signals.as_fd(), Interest::Read),
             PollEntry::new(self.parent.descriptor(), interest(self.parent.wants_write())),
         ];
-        let workers = self.helper.iter().chain(self.workers.iter().map(|d| &d.worker));
         let mut watched = Vec::new();
-        for worker in workers {
+        for worker in self.everyone() {
             watched.push(worker.control.is_some());
             if let Some(control) = &worker.control {
                 let interest = interest(control.wants_write());
@@ -139,9 +148,8 @@ impl Spawner {
             }
         }
         let now = Instant::now();
-        let workers = self.helper.iter().chain(self.workers.iter().map(|d| &d.worker));
         let deadlines = self.mailboxes.iter().map(|mailbox| mailbox.deadline);
-        let deadlines = deadlines.chain(workers.filter_map(|worker| worker.overdue));
+        let deadlines = deadlines.chain(self.everyone().filter_map(|worker| worker.overdue));
         let next = deadlines.chain(self.lookups.deadline()).min();
         poll(&mut entries, next.map(|next| next.saturating_duration_since(now)))?;
 
@@ -151,7 +159,22 @@ impl Spawner {
         let mut workers: Vec<bool> =
             watched.into_iter().map(|is| is && readable.next().unwrap_or_default()).collect();
         let helper = self.helper.is_some() && workers.remove(0);
-        Ok(Ready { signals, parent, helper, workers })
+        let submitter = self.submitter.is_some() && workers.remove(0);
+        Ok(Ready { signals, parent, helper, submitter, workers })
+    }
+
+    /// The helper, the submitter and the delivery workers, those of them that there are.
+    fn everyone(&self) -> impl Iterator<Item = &Worker> {
+        let submitter = self.submitter.iter().map(|submitter| &submitter.worker);
+        let deliveries = self.workers.iter().map(|delivery| &delivery.worker);
+        self.helper.iter().chain(submitter).chain(deliveries)
+    }
+
+    /// As [`Spawner::everyone`].
+    fn everyone_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        let submitter = self.submitter.iter_mut().map(|submitter| &mut submitter.worker);
+        let deliveries = self.workers.iter_mut().map(|delivery| &mut delivery.worker);
+        self.helper.iter_mut().chain(submitter).chain(deliveries)
     }
 
     fn reap(&mut self) -> io::Result<()> {
@@ -162,6 +185,10 @@ impl Spawner {
                 if matches!(status, ExitStatus::Signaled(_)) {
                     tracing::warn!("warn: worker for {} ended: {status}", gone.worker.name);
                 }
+            }
+            if let Some(submitter) = self.submitter.take_if(|gone| gone.worker.pid == pid) {
+                let error = (status != ExitStatus::Exited(0)).then(|| status.to_string());
+                self.report_submission(submitter.number, error);
             }
             if self.helper.as_ref().is_some_and(|helper| helper.pid == pid) {
                 tracing::warn!("warn: user look-ups ended: {status}");
@@ -180,7 +207,7 @@ impl Spawner {
             }
             self.fail_lookups("the look-up takes too long");
         }
-        for worker in self.helper.iter_mut().chain(self.workers.iter_mut().map(|d| &mut d.worker)) {
+        for worker in self.everyone_mut() {
             if worker.overdue.is_some_and(|overdue| overdue <= now) {
                 worker.give_up(&"it does not leave");
             }
@@ -213,6 +240,7 @@ impl Spawner {
                     let error = error.map(|error| error.to_string());
                     self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
                 }
+                Some(ParentToSpawner::SubmitOffline(order)) => self.submit_offline(number, order),
             }
         }
         Ok(())
@@ -224,6 +252,32 @@ impl Spawner {
         let worker = self.starter()?.start(Duty::Deliver(order), Some(jobs.as_fd()))?;
         self.workers.push(Delivery { worker, identity, uid, gid });
         Ok(())
+    }
+
+    fn submit_offline(&mut self, number: u32, order: OfflineOrder) {
+        let started = match &self.submitter {
+            Some(_) => Err(io::Error::other("it is being done")),
+            None => self.starter().and_then(|starter| starter.start(Duty::Submit(order), None)),
+        };
+        match started {
+            Ok(worker) => self.submitter = Some(Submitter { worker, number }),
+            Err(error) => self.report_submission(number, Some(error.to_string())),
+        }
+    }
+
+    fn report_submission(&mut self, number: u32, error: Option<String>) {
+        // Small: it always fits a frame.
+        let _ = self.parent.reply(number, &SpawnerToParent::Submitted { error }, None);
+    }
+
+    /// The submitter says nothing: this sends it its order, and notes that it leaves.
+    fn hear_submitter(&mut self, readable: bool) {
+        let Some(Submitter { worker, .. }) = &mut self.submitter else { return };
+        match worker.exchange(readable) {
+            Ok(()) => {}
+            Err(ChannelError::Closed) => worker.leaves(),
+            Err(error) => worker.give_up(&error),
+        }
     }
 
     fn starter(&self) -> io::Result<Starter<'_>> {
@@ -396,5 +450,6 @@ struct Ready {
     signals: bool,
     parent: bool,
     helper: bool,
+    submitter: bool,
     workers: Vec<bool>,
 }

@@ -47,6 +47,7 @@ impl Starter<'_> {
     pub(super) fn start(&self, duty: Duty, jobs: Option<BorrowedFd<'_>>) -> io::Result<Worker> {
         let name = match &duty {
             Duty::Deliver(order) => order.identity.account.clone(),
+            Duty::Submit(_) => "offline messages".to_owned(),
             Duty::Users => "user look-ups".to_owned(),
         };
         let (ours, theirs) = platform::fd::socketpair()?;

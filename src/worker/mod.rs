@@ -11,6 +11,7 @@ pub mod intake;
 pub mod lmtp;
 pub mod maildir;
 pub mod mbox;
+mod offline;
 pub mod perform;
 pub mod plan;
 pub mod program;

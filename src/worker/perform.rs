@@ -406,8 +406,8 @@ mod tests {
         // queue case 144
         let home = tempfile::tempdir().unwrap();
         let cases = [
-            ("gone", "Error (Permanent failure in user lookup)"),
-            ("broken", "Error (Temporary failure in user lookup)"),
+            ("gone", "Permanent failure in user lookup"),
+            ("broken", "Temporary failure in user lookup"),
             ("", "Error (user unknown: \"smtpd: no mailbox can have this name\")"),
             ("../x", "Error (user unknown: \"smtpd: no mailbox can have this name\")"),
             ("vmail", "Delivered"),

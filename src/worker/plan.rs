@@ -175,6 +175,7 @@ pub(super) mod tests {
             identity: Identity { account: "vmail".to_owned(), root_mailbox: false, programs },
             user: "alice".to_owned(),
             method,
+            overridden: false,
             wrapper: None,
             sender: ReversePath::from(mailbox("s@x")),
             recipient: mailbox("alice+Ext@d"),
@@ -253,6 +254,28 @@ pub(super) mod tests {
         ];
         for (method, wrapper, expected, extension) in cases {
             assert_eq!(planned(method, wrapper), shell(expected, extension));
+        }
+    }
+
+    #[test]
+    fn an_overridden_helper_is_run_as_documented() {
+        // the queue page of the specification, 5.1
+        let lmtp = |recipient_address| Method::Lmtp {
+            destination: "/run/%{dest.domain}".to_owned(),
+            recipient_address,
+        };
+        let cases = [
+            (maildir(None, true), "/lib/mail.maildir -j", true),
+            (maildir(Some("/m/%{rcpt.user}"), false), "/lib/mail.maildir \"/m/alice+Ext\"", true),
+            (lmtp(false), "/lib/mail.lmtp -d /run/d -u", true),
+            (lmtp(true), "/lib/mail.lmtp -d /run/d -r", true),
+            (Method::Mbox, "/lib/mail.local -f s@x alice", true),
+            (Method::File { path: "/f".to_owned() }, "/lib/mail.mboxfile -f s@x '/f'", false),
+        ];
+        for (method, line, extension) in cases {
+            let record = JobRecord { overridden: true, ..record(method) };
+            let planned = plan(&record, Path::new("/home/vmail"), "/home/alice", "/lib");
+            assert_eq!(planned, shell(line, extension));
         }
     }
 

@@ -10,6 +10,8 @@ use std::io;
 
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 
+pub use crate::model::outcome::Report;
+
 /// Status of wrong usage.
 pub const USAGE: u8 = 64;
 /// Status of a user that does not exist.
@@ -82,15 +84,6 @@ pub enum End {
     Timeout,
 }
 
-/// A worker's account of one job.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// What came of the job.
-    pub outcome: Outcome,
-    /// Exit status for the log, 0 when there is none to tell.
-    pub exit: u8,
-}
-
 impl Report {
     /// Delivered and durable.
     #[must_use]
@@ -137,19 +130,6 @@ impl Report {
             End::Exit(status) => Self { outcome: permanent(text), exit: status },
         }
     }
-
-    /// The `stat=` text of the log line.
-    #[must_use]
-    pub fn stat(&self) -> String {
-        match &self.outcome {
-            Outcome::Delivered { .. } => "Delivered".to_owned(),
-            Outcome::Loop => "Loop detected".to_owned(),
-            Outcome::Permanent(failure) | Outcome::Temporary(failure) => match meaning(self.exit) {
-                Some(meaning) => format!("Error ({meaning}: {})", failure.text),
-                None => format!("Error ({})", failure.text),
-            },
-        }
-    }
 }
 
 impl From<Failed> for Report {
@@ -162,29 +142,6 @@ impl<T> From<Result<T, Failed>> for Report {
     fn from(result: Result<T, Failed>) -> Self {
         result.map_or_else(Self::from, |_| Self::delivered())
     }
-}
-
-/// What a status of sysexits(3) means; `None` for others.
-#[must_use]
-pub fn meaning(status: u8) -> Option<&'static str> {
-    Some(match status {
-        64 => "command line usage error",
-        65 => "data format error",
-        66 => "cannot open input",
-        67 => "user unknown",
-        68 => "host name unknown",
-        69 => "service unavailable",
-        70 => "internal software error",
-        71 => "system resource problem",
-        72 => "critical OS file missing",
-        73 => "can't create user output file",
-        74 => "input/output error",
-        75 => "temporary failure",
-        76 => "remote error in protocol",
-        77 => "permission denied",
-        78 => "local configuration error",
-        _ => return None,
-    })
 }
 
 fn temporary(text: String) -> Outcome {

@@ -18,6 +18,7 @@ use platform::privilege::{Identity, drop_to, make_undumpable, set_limits_for, se
 use platform::process::{Interest, PollEntry, poll};
 
 use super::intake::{Intake, Order};
+use super::offline;
 use super::perform::{Job, LockedMailbox, Office, Performer};
 use super::report::{Failed, OS_ERROR, Report};
 use super::users;
@@ -65,6 +66,12 @@ fn begin() -> Result<(), StartError> {
     // The zone is a file: it is read once, here.
     let _zone = jiff::tz::TimeZone::system();
     match *duty {
+        Duty::Submit(order) => {
+            set_umask(0o077);
+            set_limits_for(Role::Worker).map_err(confine("limits"))?;
+            make_undumpable().map_err(confine("not dumpable"))?;
+            offline::submit(control, &order, setup.rootless).map_err(prepare("offline messages"))
+        }
         Duty::Users => {
             if let Some(daemon) = &setup.daemon {
                 become_account(daemon, setup.rootless)?;
@@ -224,7 +231,7 @@ fn perform(
 }
 
 fn answer(jobs: &mut Jobs, number: u32, report: Report) -> Result<(), ChannelError> {
-    Ok(jobs.reply(number, &WorkerToDispatcher::Outcome(report.outcome), None)?)
+    Ok(jobs.reply(number, &WorkerToDispatcher::Outcome(report), None)?)
 }
 
 /// The spawner, as an office of this worker.

@@ -96,8 +96,9 @@ impl Server {
         self.run();
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts it and waits until it serves and knows what is in its spool.
     pub fn run(&mut self) {
+        let starts = self.recoveries();
         self.spawn();
         let address = self.address;
         let limit = Instant::now() + SOON;
@@ -106,6 +107,7 @@ impl Server {
         // The pid file is written when every role is ready.
         while fs::read_to_string(&pid_file).map_or(true, |text| text.trim() != parent)
             || Peer::connect(address).and_then(|mut peer| peer.reply()).is_err()
+            || self.recoveries() == starts
         {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
                 panic!("the server ended with {status}:\n{}", self.log());
@@ -113,6 +115,11 @@ impl Server {
             assert!(Instant::now() < limit, "the server does not answer:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// How often a queue has said that it knows what is in the spool.
+    fn recoveries(&self) -> usize {
+        self.log().matches(" envelopes of ").count()
     }
 
     /// Starts it and waits for nothing.

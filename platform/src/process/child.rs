@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,18 @@ pub fn daemonise() -> io::Result<bool> {
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     Ok(true)
+}
+
+/// Makes `input` the standard input; standard output and error go to the null device.
+///
+/// # Errors
+/// The system's.
+pub fn set_standard_streams(input: impl AsFd) -> io::Result<()> {
+    let null = std::fs::File::options().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(input)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
 }
 
 /// Replaces this process by `program`, with `args` (the name first) and exactly this environment.

@@ -10,7 +10,8 @@ mod spawn;
 mod title;
 
 pub use child::{
-    ExitStatus, Pid, current_executable, daemonise, exec, reap, run_in_child, wait_for,
+    ExitStatus, Pid, current_executable, daemonise, exec, reap, run_in_child, set_standard_streams,
+    wait_for,
 };
 pub use descriptors::close_all_except;
 pub use poll::{Interest, PollEntry, poll};

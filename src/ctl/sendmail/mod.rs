@@ -157,7 +157,8 @@ pub fn deliver<S: Read + Write>(
     }
     let session = match open_session() {
         Ok(session) => session,
-        Err(SessionError::Down) => {
+        // What comes from there is not kept once more.
+        Err(SessionError::Down) if !options.by_uid => {
             keep_offline(options, facts, &transaction, &mut draft)?;
             return Ok(Taken::KeptOffline);
         }

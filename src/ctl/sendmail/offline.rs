@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
@@ -61,7 +61,8 @@ pub fn keep(
         }
         Err(error) => return Err(error.into()),
     };
-    let kept = write(&mut file, &line, draft)
+    let kept = give_group_of(directory, &file)
+        .and_then(|()| write(&mut file, &line, draft))
         .and_then(|()| fs::rename(&unfinished, directory.join(&name)))
         .and_then(|()| File::open(directory)?.sync_all());
     if kept.is_err() {
@@ -138,6 +139,16 @@ fn suffix() -> io::Result<String> {
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let letter = |byte: &u8| LETTERS.get(usize::from(*byte) % LETTERS.len()).copied();
     Ok(random.iter().filter_map(letter).map(char::from).collect())
+}
+
+/// The server takes files with the group of the directory only. Most systems, and the program's
+/// set-group-ID right, give it; root has to.
+fn give_group_of(directory: &Path, file: &File) -> io::Result<()> {
+    let group = fs::metadata(directory)?.gid();
+    if file.metadata()?.gid() != group {
+        fchown(file, None, Some(group))?;
+    }
+    Ok(())
 }
 
 fn write(file: &mut File, line: &[u8], draft: &mut Draft) -> io::Result<()> {

@@ -39,7 +39,8 @@ pub struct Options {
     pub ret: Option<String>,
     /// Value of ENVID.
     pub envid: Option<String>,
-    /// The caller is who the user id says, whatever the login name is.
+    /// The message was kept while the server was down: the caller is who the user id says, whatever
+    /// the login name is, and it is not kept again.
     pub by_uid: bool,
     /// Recipients also from To, Cc and Bcc.
     pub header_recipients: bool,

@@ -18,7 +18,7 @@ use crate::ipc::message::worker::{
 };
 use crate::ipc::seal::Sealed;
 use crate::model::limits::{BODY_IN_LOG, FRAME, WORKER_ANSWER};
-use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
+use crate::model::outcome::{EnhancedStatus, Failure, Outcome, Report};
 
 /// Jobs in a worker's hands at once: two batches, so that one gathers while one syncs.
 const WINDOW: u32 = 64;
@@ -37,11 +37,11 @@ type WorkerLink = Link<DispatcherToWorker, WorkerToDispatcher>;
 pub(crate) struct Job {
     ticket: Sealed,
     body: Body,
-    answer: oneshot::Sender<Outcome>,
+    answer: oneshot::Sender<Report>,
 }
 
 impl Job {
-    pub(super) fn new(ticket: Sealed, body: Body) -> (Self, oneshot::Receiver<Outcome>) {
+    pub(super) fn new(ticket: Sealed, body: Body) -> (Self, oneshot::Receiver<Report>) {
         let (answer, receiver) = oneshot::channel();
         (Self { ticket, body, answer }, receiver)
     }
@@ -70,7 +70,7 @@ pub(super) async fn serve(
                 Ok(worker) => link.insert(worker).clone(),
                 Err(outcome) => {
                     // Nobody may have left; the outcome is what the queue is told.
-                    let _gone = job.answer.send(outcome);
+                    let _gone = job.answer.send(outcome.into());
                     continue;
                 }
             },
@@ -120,7 +120,7 @@ async fn hand_over(worker: WorkerLink, job: Job) {
     let (body, pieces, descriptor) = match parts(body) {
         Ok(parts) => parts,
         Err(_) => {
-            let _gone = answer.send(temporary("Cannot get message fd"));
+            let _gone = answer.send(temporary("Cannot get message fd").into());
             return;
         }
     };
@@ -129,12 +129,12 @@ async fn hand_over(worker: WorkerLink, job: Job) {
     let asked = match worker.ask(&request, descriptor).await {
         Ok(asked) => asked,
         Err(_) => {
-            let _gone = answer.send(temporary("worker ended"));
+            let _gone = answer.send(temporary("worker ended").into());
             return;
         }
     };
     tokio::spawn(async move {
-        let _gone = answer.send(outcome_from(asked.reply().await));
+        let _gone = answer.send(report_from(asked.reply().await));
     });
     for bytes in pieces {
         let piece = DispatcherToWorker::Piece { job: number, bytes: Blob(bytes) };
@@ -164,16 +164,16 @@ fn parts(body: Body) -> std::io::Result<Parts> {
     }
 }
 
-fn outcome_from(reply: Result<(WorkerToDispatcher, Option<OwnedFd>), LinkError>) -> Outcome {
+fn report_from(reply: Result<(WorkerToDispatcher, Option<OwnedFd>), LinkError>) -> Report {
     match reply {
-        Ok((WorkerToDispatcher::Outcome(outcome), _)) => match &outcome {
+        Ok((WorkerToDispatcher::Outcome(report), _)) => match &report.outcome {
             Outcome::Permanent(failure) | Outcome::Temporary(failure)
                 if failure.text.len() > WORKER_ANSWER =>
             {
-                temporary("the worker said too much")
+                temporary("the worker said too much").into()
             }
-            _ => outcome,
+            _ => report,
         },
-        Err(_) => temporary("worker ended"),
+        Err(_) => temporary("worker ended").into(),
     }
 }

@@ -16,7 +16,7 @@ use super::shared::Shared;
 use crate::ipc::message::worker::Identity;
 use crate::ipc::seal::Sealed;
 use crate::model::Envelope;
-use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
+use crate::model::outcome::{EnhancedStatus, Failure, Outcome, Report};
 use crate::time::duration_to_text;
 
 pub(crate) use crew::Job;
@@ -53,16 +53,16 @@ impl Mda {
         identity: Identity,
         ticket: Sealed,
     ) -> Outcome {
-        let outcome = match self.shared.body(envelope.id.message()).await {
+        let report = match self.shared.body(envelope.id.message()).await {
             Some(body) => self.give(identity, ticket, body).await,
-            None => temporary("Cannot get message fd"),
+            None => temporary("Cannot get message fd").into(),
         };
-        let outcome = checked(outcome);
-        log(envelope, &outcome);
-        outcome
+        let report = Report { outcome: checked(report.outcome), exit: report.exit };
+        log(envelope, &report);
+        report.outcome
     }
 
-    async fn give(self: &Arc<Self>, identity: Identity, ticket: Sealed, body: Body) -> Outcome {
+    async fn give(self: &Arc<Self>, identity: Identity, ticket: Sealed, body: Body) -> Report {
         let (job, answer) = Job::new(ticket, body);
         {
             let mut crews = self.crews.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Mda {
                 tokio::spawn(crew::serve(Arc::clone(self), identity, queue));
             }
         }
-        answer.await.unwrap_or_else(|_| temporary("worker ended"))
+        answer.await.unwrap_or_else(|_| temporary("worker ended").into())
     }
 
     /// Takes a crew off the list, unless a job came for it meanwhile.
@@ -110,19 +110,11 @@ fn temporary(text: &str) -> Outcome {
     Outcome::Temporary(Failure { text: text.to_owned(), status: EnhancedStatus::new(4, 3, 0) })
 }
 
-fn log(envelope: &Envelope, outcome: &Outcome) {
-    let stat;
-    let (result, text) = match outcome {
-        Outcome::Delivered { .. } => ("Ok", "Delivered"),
-        Outcome::Loop => ("PermFail", "Loop detected"),
-        Outcome::Permanent(failure) => {
-            stat = error_text(failure);
-            ("PermFail", stat.as_str())
-        }
-        Outcome::Temporary(failure) => {
-            stat = error_text(failure);
-            ("TempFail", stat.as_str())
-        }
+fn log(envelope: &Envelope, report: &Report) {
+    let result = match &report.outcome {
+        Outcome::Delivered { .. } => "Ok",
+        Outcome::Loop | Outcome::Permanent(_) => "PermFail",
+        Outcome::Temporary(_) => "TempFail",
     };
     let user = match &envelope.route.kind {
         crate::model::DeliveryKind::Local(local) => local.user.as_str(),
@@ -136,20 +128,12 @@ fn log(envelope: &Envelope, outcome: &Outcome) {
     let delay = duration_to_text(Duration::from_secs(now.saturating_sub(created)));
     tracing::info!(
         "{:016x} mda delivery evpid={} from=<{}> to=<{}> rcpt=<{}> user={user} delay={delay} \
-         result={result} stat={text}",
+         result={result} stat={}",
         u64::from(envelope.id.message().get()),
         envelope.id,
         envelope.origin.sender,
         envelope.route.destination,
         envelope.route.recipient,
+        report.stat(),
     );
-}
-
-/// Look-ups of users say what happened; the rest is what a program said.
-fn error_text(failure: &Failure) -> String {
-    if failure.text.contains("user lookup") {
-        failure.text.clone()
-    } else {
-        format!("Error ({})", failure.text)
-    }
 }

@@ -44,6 +44,9 @@ pub enum ParentToSpawner {
     /// Start a worker (request, carries a descriptor: its channel to the dispatcher; answered by
     /// [`SpawnerToParent::Started`]).
     StartWorker(WorkerOrder),
+    /// Submit what was kept while the server was down (request; answered by
+    /// [`SpawnerToParent::Submitted`] when all was tried).
+    SubmitOffline(OfflineOrder),
 }
 
 /// What holds for all workers of a spawner.
@@ -72,12 +75,26 @@ pub struct WorkerOrder {
     pub key: Key,
 }
 
+/// Messages to submit.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct OfflineOrder {
+    /// The directory they are in.
+    pub directory: String,
+    /// Value of `--state`, if the daemon has that option.
+    pub state: Option<String>,
+}
+
 /// What the spawner reports.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum SpawnerToParent {
     /// Answer to [`ParentToSpawner::StartWorker`].
     Started {
         /// Why it could not be started.
+        error: Option<String>,
+    },
+    /// Answer to [`ParentToSpawner::SubmitOffline`].
+    Submitted {
+        /// Why files may be left that were not tried.
         error: Option<String>,
     },
     /// Answer to [`ParentToSpawner::LookUpUser`].
@@ -115,6 +132,8 @@ pub enum SpawnerToWorker {
 pub enum Duty {
     /// Local deliveries of one identity; the channel to the dispatcher is its second descriptor.
     Deliver(WorkerOrder),
+    /// Submitting what was kept while the server was down, each file under its owner.
+    Submit(OfflineOrder),
     /// User look-ups, under the daemon's own user.
     Users,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ipc::blob::Blob;
 use crate::ipc::seal::{Key, Sealed};
-use crate::model::outcome::Outcome;
+use crate::model::outcome::Report;
 use crate::model::{EnvelopeId, Mailbox, ReversePath};
 
 /// Purpose under which the job key is derived from the master key, by parent and queue.
@@ -46,6 +46,8 @@ pub struct JobRecord {
     pub user: String,
     /// How.
     pub method: Method,
+    /// Whether an administrator has put another program in place of [`Method::helper`].
+    pub overridden: bool,
     /// Text of the action's wrapper, in which `%{mda}` stands for the command.
     pub wrapper: Option<String>,
     /// Sender of the envelope.
@@ -98,15 +100,30 @@ pub enum Method {
 
 impl JobRecord {
     /// Whether the delivery takes the documented shell form: a command, an action with a wrapper,
-    /// or a path that only a shell can read.
+    /// a helper program that is not ours, or a path that only a shell can read.
     #[must_use]
     pub fn starts_programs(&self) -> bool {
-        self.wrapper.is_some() || self.method.starts_programs()
+        self.wrapper.is_some() || self.overridden || self.method.starts_programs()
     }
 }
 
+/// Helper programs that may be overridden: the others run in any case.
+pub const HELPERS: [&str; 4] = ["mail.lmtp", "mail.local", "mail.maildir", "mail.mboxfile"];
+
 impl Method {
-    /// As [`JobRecord::starts_programs`], for an action without a wrapper.
+    /// The helper program whose work a worker does itself, unless it is overridden.
+    #[must_use]
+    pub const fn helper(&self) -> Option<&'static str> {
+        match self {
+            Self::Command { .. } | Self::Pipe { .. } => None,
+            Self::File { .. } => Some("mail.mboxfile"),
+            Self::Lmtp { .. } => Some("mail.lmtp"),
+            Self::Maildir { .. } => Some("mail.maildir"),
+            Self::Mbox => Some("mail.local"),
+        }
+    }
+
+    /// As [`JobRecord::starts_programs`], for an action without a wrapper and with our helpers.
     #[must_use]
     pub fn starts_programs(&self) -> bool {
         let needs_shell = |text: &str| text.contains(['$', '`', '\\']);
@@ -161,5 +178,5 @@ pub enum JobBody {
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum WorkerToDispatcher {
     /// What came of a job (reply). Its text is at most [`crate::model::limits::WORKER_ANSWER`].
-    Outcome(Outcome),
+    Outcome(Report),
 }

@@ -77,7 +77,7 @@ fn session() -> Session {
 fn expand(text: &str, recipient: &str) -> Result<Vec<Delivery>, Refusal> {
     let config = good(text);
     let tables = Tables::new(&config);
-    let mut expansion = Expansion::new(address(recipient));
+    let mut expansion = Expansion::new(address(recipient), "_smtpd");
     let mut answer = None;
     loop {
         let question = match expansion.advance(&config, &session(), answer.as_ref()) {
@@ -266,7 +266,7 @@ proptest::proptest! {
         let entry = crate::config::TableEntry { key, value: Some(value) };
         config.tables[table.0 as usize].source = crate::config::TableSource::Inline(vec![entry]);
         let tables = Tables::new(&config);
-        let mut expansion = Expansion::new(Address::new(&local, &domain));
+        let mut expansion = Expansion::new(Address::new(&local, &domain), "_smtpd");
         let mut answer = None;
         let mut steps = 0;
         while let Step::Ask(question) = expansion.advance(&config, &session(), answer.as_ref()) {
