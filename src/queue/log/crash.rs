@@ -2,14 +2,15 @@
 //!
 //! `PILLARBOX_LONG=1` runs many more cases.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::engine::Log;
+use super::engine::{Log, lock};
 use super::keeper::perform;
 use super::model::{Trial, opened};
 use super::sim::{Fault, Random, SimDisk, Survives};
+use crate::model::id::EnvelopeId;
 
 /// A short life of a spool in which everything happens: segments in turn, updates, holds,
 /// replacements, ends, large bodies, compaction, freeing. Jobs are done in an order that depends on
@@ -150,6 +151,35 @@ fn nothing_promised_is_lost_when_the_log_is_cut_at_any_byte() {
     }
     println!("log cut at a byte: {cases} cases");
     assert!(cases > 1000);
+}
+
+#[test]
+fn what_happens_in_one_step_is_there_whole_or_not_at_all_when_it_is_cut_at_any_byte() {
+    for (step, name) in [
+        (Trial::extend as fn(&mut Trial, EnvelopeId), "a new payload and a new envelope"),
+        (Trial::replace, "an envelope and its replacement"),
+    ] {
+        let mut trial = Trial::new();
+        trial.settle(&mut Random::new(1));
+        trial.commit(3);
+        trial.write();
+        let id = trial.living()[0];
+        let before = trial.promises.len();
+        // The write is the next call; the power goes in the sync after it.
+        trial.disk.set_fault(Fault::Off(trial.disk.calls() + 2));
+        step(&mut trial, id);
+        trial.write();
+        let (new, _) = trial.promises.last_key_value().unwrap();
+        let length = trial.disk.last_write().unwrap();
+        let mut seen = BTreeSet::new();
+        for cut in 0..=length {
+            let log = opened(&trial.disk.after_power_cut(Survives::Cut(cut)), 2).unwrap();
+            trial.check(&log, &format!("{name}, byte {cut} of {length}"));
+            seen.insert(lock(&log.state).envelope(*new).is_some());
+        }
+        assert_eq!(trial.promises.len(), before + 1);
+        assert_eq!(seen.len(), 2, "{name}: cut early it did not happen, late it did");
+    }
 }
 
 #[test]
