@@ -103,9 +103,8 @@ pub fn quantile(times: &[Duration], share: f64) -> f64 {
 fn send_all(options: &Options, to: SocketAddr) -> Vec<Sent> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..options.sessions)
-            .map(|_| scope.spawn(|| send_some(options, to, &next)))
-            .collect();
+        let threads: Vec<_> =
+            (0..options.sessions).map(|_| scope.spawn(|| send_some(options, to, &next))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
     })
 }
