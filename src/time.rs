@@ -1,12 +1,28 @@
 //! Times and durations as text.
 //!
-//! The clock and the zone come in as values; nothing here reads either.
+//! What turns times into text takes clock and zone as values. [`local_zone`] and [`local_now`] are for
+//! the edges that have to ask.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+/// The zone of this machine, read when it is first asked for: a confined process cannot read it, so
+/// roles ask before they are confined.
+#[must_use]
+pub fn local_zone() -> TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(TimeZone::system).clone()
+}
+
+/// Now, in the zone of this machine.
+#[must_use]
+pub fn local_now() -> Zoned {
+    Timestamp::now().to_zoned(local_zone())
+}
 
 /// A time as in a Date header, with the zone's name as a comment:
 /// `Sat, 21 Nov 2026 19:33:53 +0000 (UTC)` (RFC 5322, section 3.3; the day is not padded).

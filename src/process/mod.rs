@@ -156,7 +156,7 @@ where
     let setup = read_setup(&descriptor)?;
     log::set_verbose(setup.switches.verbose);
     // The zone is a file: it is read once, here.
-    let _zone = jiff::tz::TimeZone::system();
+    let _zone = crate::time::local_zone();
     let memory = Memory::open();
     let prepared = prepare(&setup)?;
     // Counting cores reads files.

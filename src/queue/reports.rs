@@ -16,7 +16,7 @@ use crate::ipc::message::queue::{BodyPiece, DispatcherToQueue, QueueToDispatcher
 use crate::ipc::message::scheduler::{End, QueueToScheduler};
 use crate::model::Envelope;
 use crate::model::outcome::Outcome;
-use crate::time::time_to_text;
+use crate::time::{local_zone, time_to_text};
 
 /// How long envelopes are gathered for one report.
 const GATHERING: Duration = Duration::from_secs(1);
@@ -89,8 +89,7 @@ impl Queue {
             self.return_report(&gathered.envelopes);
             return;
         };
-        let zone = jiff::tz::TimeZone::system();
-        let date = time_to_text(jiff::Timestamp::now(), &zone);
+        let date = time_to_text(jiff::Timestamp::now(), &local_zone());
         let text = compose(&gathered.group, original, boundary, &date);
         self.reports.next += 1;
         let report = self.reports.next;

@@ -216,7 +216,7 @@ impl Performer {
         let from = record.sender.0.as_ref().map_or("MAILER-DAEMON", |sender| sender.as_str());
         let mut entry = Entry {
             from,
-            date: &mbox::date(&jiff::Zoned::now()),
+            date: &mbox::date(&crate::time::local_now()),
             prefix: &planned.prefix,
             message,
         };

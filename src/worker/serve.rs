@@ -29,8 +29,9 @@ use crate::ipc::message::spawner::{
 use crate::ipc::message::worker::{DispatcherToWorker, WorkerToDispatcher};
 use crate::process::{JOB_CHANNEL, PARENT_CHANNEL, StartError, inherited};
 
-/// Deliveries into Maildirs done together.
-const BATCH: usize = super::sync::WIDTH;
+/// Deliveries into Maildirs done together: several rounds of file syncs for one sync of each
+/// directory.
+const BATCH: usize = 4 * super::sync::WIDTH;
 /// How long a worker waits for its next job. Longer than the dispatcher keeps an idle worker in
 /// mind (15 s), so that no job is sent to one that is leaving.
 const IDLE: Duration = Duration::from_secs(20);
@@ -64,7 +65,7 @@ fn begin() -> Result<(), StartError> {
     };
     control.credit(1);
     // The zone is a file: it is read once, here.
-    let _zone = jiff::tz::TimeZone::system();
+    let _zone = crate::time::local_zone();
     match *duty {
         Duty::Submit(order) => {
             set_umask(0o077);

@@ -21,7 +21,7 @@ use crate::model::limits::{BODY_IN_LOG, FRAME, WORKER_ANSWER};
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome, Report};
 
 /// Jobs in a worker's hands at once: two batches, so that one gathers while one syncs.
-const WINDOW: u32 = 64;
+const WINDOW: u32 = 128;
 /// How long a crew without jobs is kept; the worker leaves a little earlier by itself.
 const IDLE: Duration = Duration::from_secs(15);
 /// Bytes of a body that go with the job in its frame.

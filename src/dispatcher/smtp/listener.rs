@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
@@ -16,6 +15,7 @@ use crate::config::{Config, Endpoint, Listener};
 use crate::dispatcher::shared::{Counted, Shared};
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
 use crate::model::dns::Reverse;
+use crate::time::local_zone;
 
 /// Pause after a failed accept, as when descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -49,7 +49,7 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
     let limit = |limit: crate::config::Limit| limit.get().unwrap_or(u32::MAX);
     settings.max_recipients = limit(config.smtp.max_recipients) as usize;
     settings.max_messages = limit(config.smtp.max_mails);
-    settings.zone = TimeZone::system();
+    settings.zone = local_zone();
     settings
 }
 

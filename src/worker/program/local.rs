@@ -130,7 +130,7 @@ fn deliver(
 }
 
 fn append_to(mailbox: &File, from: &str, message: &mut dyn BufRead) -> Result<(), Failed> {
-    let now = date(&jiff::Zoned::now());
+    let now = date(&crate::time::local_now());
     append(mailbox, &mut Entry { from, date: &now, prefix: "", message }, Convention::Local)
 }
 

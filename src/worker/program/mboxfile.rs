@@ -52,7 +52,7 @@ pub fn run(request: &Request, message: &mut dyn BufRead) -> Result<(), Failed> {
 }
 
 fn append(request: &Request, message: &mut dyn BufRead) -> Result<(), Failed> {
-    let now = date(&jiff::Zoned::now());
+    let now = date(&crate::time::local_now());
     let mut entry = Entry { from: &request.from, date: &now, prefix: "", message };
     append_to_path(&request.path, &mut entry)
 }
