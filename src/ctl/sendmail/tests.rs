@@ -192,6 +192,9 @@ fn a_message_for_a_server_that_is_down_is_kept_with_all_its_recipients() {
     assert_eq!(run_.kept(), ["-t|-f|x@d\nTo: a@d\n\ntext\n"]);
     let run_ = run(&["-t", "-f", "x@d"], "To: a@d\nBcc: b@d\n\ntext\n", Err(SessionError::Down));
     assert_eq!(run_.kept(), ["-f|x@d|--|a@d|b@d\nTo: a@d\n\ntext\n"]);
+    // The server submits what was kept, and went down again: its file is there already.
+    let run_ = run(&["-S", "-t"], "To: a@d\n\ntext\n", Err(SessionError::Down));
+    assert_eq!((run_.status(), run_.kept()), (75, vec![]));
 }
 
 #[test]
