@@ -39,7 +39,7 @@ const LOGIC: [(&str, &[&str]); 11] = [
     ("message", &["model", "proto"]),
     ("model", &[]),
     ("paths", &[]),
-    ("process", &["config", "ipc", "log", "model"]),
+    ("process", &["config", "ipc", "log", "model", "time"]),
     ("proto", &["model"]),
     ("table", &["config", "model"]),
     ("time", &[]),
