@@ -55,6 +55,8 @@ impl QueueRole {
             server_name: "host.example".to_owned(),
             foreground: true,
             rootless: true,
+            daemon_user: "daemon".to_owned(),
+            overridden: Vec::new(),
             keys,
             switches: Switches::default(),
             descriptors: 1024,
