@@ -117,8 +117,13 @@ impl Scene {
         let dsn = RecipientDsn::default();
         let envelopes = vec![NewEnvelope { low: 1, route, dsn }];
         let transaction = TRANSACTION;
-        let request =
-            DispatcherToQueue::Commit { message, transaction, origin: origin(), envelopes, body };
+        let request = DispatcherToQueue::Commit {
+            message,
+            transaction,
+            origin: Box::new(origin()),
+            envelopes,
+            body,
+        };
         match self.ask(&request) {
             Some(QueueToDispatcher::Committed(result)) => result.err(),
             other => panic!("{other:?}"),

@@ -243,8 +243,10 @@ fn only_parent_and_spawner_use_what_needs_root() {
         "process::spawn(",
         "run_in_child",
     ];
+    // The one duty of a worker that keeps the spawner's rights: it forks a child for each owner.
+    let submitter = root().join("src/worker/offline.rs");
     for source in sources() {
-        if !["parent", "spawner"].contains(&source.part.as_str()) {
+        if !["parent", "spawner"].contains(&source.part.as_str()) && source.path != submitter {
             let found = lines_with(&source, &words);
             assert!(found.is_empty(), "{found:#?}");
         }

@@ -9,7 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use common::account::give;
-use common::maildir::header;
+use common::maildir::{Maildir, header};
+use common::root::{ALICE, SMTPQ};
 use common::server::{DELIVER, Server};
 use common::wait::{SOON, wait_until};
 use platform::privilege::is_root;
@@ -110,4 +111,45 @@ fn what_is_no_kept_message_is_left_alone_and_what_is_empty_removed() {
     server.wait_for_log(&format!("offline message {}", directory.join("4.link").display()));
     wait_until("only these are left", SOON, || names(&directory) == left);
     assert_eq!(server.maildir("alice").count(), 1);
+}
+
+#[test]
+fn a_server_of_root_submits_each_message_as_its_owner() {
+    let config = r#"
+@LISTEN@
+action "local" maildir
+match from local for domain "example.org" action "local"
+"#;
+    let Some(mut server) = Server::start_as_root(config) else { return };
+    assert!(server.stop().success());
+    let directory = offline(&server);
+    let found = fs::metadata(&directory).unwrap();
+    assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o770, 0, SMTPQ));
+    let text = |subject: &str| format!("bob@example.org\nSubject: {subject}\n\nx\n");
+    // As the set-group-ID program leaves them.
+    for (name, owner, group) in
+        [("1.a", ALICE, SMTPQ), ("2.b", ALICE, ALICE), ("3.c", 4_321, SMTPQ)]
+    {
+        fs::write(directory.join(name), text(name)).unwrap();
+        chown(directory.join(name), Some(owner), Some(group)).unwrap();
+    }
+    // The group of root's own is put right.
+    let said = server.sendmail(&["bob@example.org"], "Subject: root\n\nx\n");
+    assert_eq!((said.status, said.errors.as_str()), (75, ""));
+
+    server.run();
+    let mailbox = Maildir::new(server.path("home/bob/Maildir"));
+    let mut senders: Vec<_> = mailbox
+        .wait_for(2, SOON)
+        .iter()
+        .map(|text| (header(text, "Subject").unwrap(), header(text, "Return-Path").unwrap()))
+        .collect();
+    senders.sort();
+    let [(first, alice), (second, root)] = &senders[..] else { panic!("{senders:?}") };
+    assert_eq!((first.as_str(), second.as_str()), ("1.a", "root"));
+    assert!(alice.starts_with("<alice@"), "{alice}");
+    assert!(root.starts_with("<root@"), "{root}");
+    server.wait_for_log("2.b: its group is not that of the directory");
+    server.wait_for_log("user 4321: there is no such account");
+    wait_until("only these are left", SOON, || names(&directory) == ["2.b", "3.c"]);
 }

@@ -107,7 +107,10 @@ def processor_seconds(pids):
 
 
 def memory(pids):
-    """Proportional set size of the processes together, in bytes."""
+    """Proportional set size of the processes together, in bytes.
+
+    None where we may not look: processes that hide from their own user, unless root asks.
+    """
     total = 0
     for pid in pids:
         try:
@@ -115,6 +118,8 @@ def memory(pids):
                 for line in file:
                     if line.startswith("Pss:"):
                         total += int(line.split()[1]) * 1024
+        except PermissionError:
+            return None
         except OSError:
             pass  # it ended meanwhile
     return total
@@ -171,4 +176,4 @@ class Peak:
 
     def _watch(self):
         while not self._done.wait(0.1):
-            self.bytes = max(self.bytes, memory(self._pids()))
+            self.bytes = max(self.bytes, memory(self._pids()) or 0)

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import measure
@@ -71,19 +70,7 @@ class Pillarbox(Server):
         become = f"setpriv {ids}" if os.geteuid() == 0 else ""
         daemon = f"{self.work}/bin/smtpd -d -f {self.work}/conf/smtpd.conf"
         proc = "mount -t proc proc /proc\n" if os.geteuid() == 0 else ""
-        return f"{proc}{become} {daemon} --state {self.work}/state &\nwait $!"
-
-    def start(self):
-        if os.geteuid() == 0:
-            return super().start()
-        log = open(self.work / "log", "ab")
-        begin = time.monotonic()
-        command = ["sh", "-c", self.script()]
-        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-        self.process = subprocess.Popen(command, start_new_session=True, **options)
-        log.close()
-        self.wait_for_banner(60)
-        return time.monotonic() - begin
+        return proc + self.launch(f"{become} {daemon} --state {self.work}/state")
 
     def pids(self):
         if os.geteuid() == 0:

@@ -142,10 +142,10 @@ def large(place, server, scene):
             **destination(server, scene),
         )
     account(server, result)
-    return {
-        "value": scene.messages * scene.size / MIB / result["delivered_seconds"],
-        "memory": max(0, peak.bytes - idle) / MIB / scene.sessions,
-    }
+    figures = {"value": scene.messages * scene.size / MIB / result["delivered_seconds"]}
+    if idle is not None:
+        figures["memory"] = max(0, peak.bytes - idle) / MIB / scene.sessions
+    return figures
 
 
 def budget(place, server, scene):
@@ -200,16 +200,17 @@ def idle_sessions(place, server, scene):
     result = json.loads(said)
     if result["sessions"] != scene.sessions:
         raise Failed(f"only {result['sessions']} sessions stayed")
-    return {
-        "value": max(0, after - before) / scene.sessions / 1024,
-        "another": result["another_seconds"] * 1000,
-    }
+    figures = {"another": result["another_seconds"] * 1000}
+    if before is not None and after is not None:
+        figures["value"] = max(0, after - before) / scene.sessions / 1024
+    return figures
 
 
 def idle_daemon(_place, server, _scene):
     """MiB of the idle daemon; the time to its banner is noted for every start."""
     time.sleep(2)
-    return {"value": server.memory() / MIB}
+    memory = server.memory()
+    return {} if memory is None else {"value": memory / MIB}
 
 
 def deferred(place, server, scene):
@@ -245,7 +246,9 @@ def deferred(place, server, scene):
     listed = server.list_queue()
     if listed is not None:
         figures["listing"] = time.monotonic() - begin
-    figures["memory"] = server.memory() / MIB
+    memory = server.memory()
+    if memory is not None:
+        figures["memory"] = memory / MIB
     if server.queued() is None:
         return figures
     known = server.queued()

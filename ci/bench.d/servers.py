@@ -88,33 +88,45 @@ class Server:
             f"mount -t proc proc {self.root}/proc",
             f"mount --rbind /dev {self.root}/dev",
             f"mount -t tmpfs tmpfs {self.root}/run",
-            f"chroot {self.root} {self.command()} &",
-            # The shell stays: it reaps what the server leaves behind, and its time is counted.
-            "wait $!",
+            self.launch(f"chroot {self.root} {self.command()}"),
         ]
         return "\n".join(lines)
 
+    @staticmethod
+    def launch(command):
+        """Says that all is ready, waits for the word, and starts the server.
+
+        The shell stays: it reaps what the server leaves behind, and its time is counted.
+        """
+        return f"echo ready >&2\nread go\n{command} < /dev/null >> log 2>&1 &\nwait $!"
+
     def start(self):
         """Starts the server; the seconds until its banner came."""
-        log = open(self.work / "log", "ab")
-        begin = time.monotonic()
-        isolated = "unshare --mount --pid --fork --kill-child=KILL"
         self.group = measure.ControlGroup.create(self.name)
         join = f"echo $$ > {self.group.path}/cgroup.procs; " if self.group else ""
         self.process = subprocess.Popen(
-            ["sh", "-c", f'{join}exec {isolated} sh -c "$0"', self.script()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            ["sh", "-c", f'{join}exec {self.isolation()} sh -c "$0"', self.script()],
+            cwd=self.work,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        log.close()
+        if self.process.stderr.readline() != b"ready\n":
+            raise Failed(self.process.stderr.read().decode(errors="replace"))
+        if self.isolation():
+            # The namespace is that of the child of unshare, its first process.
+            pids = measure.descendants(self.process.pid)
+            self.identity = measure.namespace(pids[1])
+        begin = time.monotonic()
+        self.process.stdin.write(b"go\n")
+        self.process.stdin.close()
         self.wait_for_banner(60)
-        took = time.monotonic() - begin
-        # The namespace is that of the child of unshare, its first process.
-        first = [pid for pid in measure.descendants(self.process.pid) if pid != self.process.pid]
-        self.identity = measure.namespace(first[0])
-        return took
+        return time.monotonic() - begin
+
+    @staticmethod
+    def isolation():
+        """What puts the server into namespaces of its own; nothing for an ordinary user."""
+        return "unshare --mount --pid --fork --kill-child=KILL" if os.geteuid() == 0 else ""
 
     def wait_for_banner(self, patience):
         deadline = time.monotonic() + patience
@@ -165,6 +177,7 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        self.process.stderr.close()
         deadline = time.monotonic() + 10
         while self.identity and self.pids() and time.monotonic() < deadline:
             time.sleep(0.01)

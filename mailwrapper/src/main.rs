@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use lexopt::{Arg, Parser};
-use nix::syslog::{Facility, LogFlags, Severity, openlog, syslog};
+
 use nix::unistd::{getegid, geteuid, getgid, getuid};
+use platform::syslog::{Priority, SysLog};
 
 use crate::choice::{ChoiceError, Configuration, choose, configuration, name_of};
 use crate::edit::Edit;
@@ -98,8 +99,8 @@ fn candidates() -> Vec<PathBuf> {
 /// Says what went wrong to whoever called, and to the system's log.
 fn fail(message: &str, status: u8) -> u8 {
     eprintln!("{OWN_NAME}: {message}");
-    let opened = openlog(Some(c"mailwrapper"), LogFlags::LOG_PID, Facility::LOG_MAIL);
-    if opened.and_then(|()| syslog(Severity::LOG_ERR, message)).is_err() {
+    let log = SysLog::open(c"mailwrapper");
+    if log.and_then(|log| log.write(Priority::Error, message)).is_err() {
         eprintln!("{OWN_NAME}: the system's log cannot be reached");
     }
     status

@@ -3,7 +3,8 @@
 //!
 //! [`options`] is the command line, [`prepare`] everything before the first role, [`supervisor`] the
 //! loop that follows, [`slot`] one role as the parent sees it, [`wiring`] which roles have channels
-//! to each other, [`requests`] what roles may ask.
+//! to each other, [`requests`] what roles may ask, [`suspects`] which envelopes may be what makes them
+//! crash.
 
 mod background;
 mod options;
@@ -11,6 +12,7 @@ mod prepare;
 mod requests;
 mod slot;
 mod supervisor;
+mod suspects;
 mod wiring;
 
 use std::process::ExitCode;

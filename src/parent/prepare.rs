@@ -17,7 +17,7 @@ use super::options::{Options, Pausable};
 use super::requests::open_regular;
 use crate::config::{self, Config, Endpoint, LocalAddress, Network, Scope, SourceReader};
 use crate::ipc::message::lookup::ROUTE_KEY;
-use crate::ipc::message::parent::{RoleKeys, Setup, Switches};
+use crate::ipc::message::parent::{RoleKeys, Setup, SuspectLists, Switches};
 use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
 use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
@@ -140,6 +140,7 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         empty: text_of(&places.empty)?,
         credits: options.credits.unwrap_or(CREDITS).max(1),
         resolvers: options.resolvers.clone(),
+        suspects: SuspectLists::default(),
     };
     let spawner_setup = SpawnerSetup {
         daemon: if rootless { None } else { Some(daemon_account()?) },

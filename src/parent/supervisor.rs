@@ -20,6 +20,7 @@ use super::background::Ready;
 use super::prepare::Prepared;
 use super::requests::Offices;
 use super::slot::{Event, History, Slot, arguments};
+use super::suspects::Suspects;
 use super::wiring::{PAIRS, ROLES, as_peer, is_replaceable};
 use crate::ipc::link::Link;
 use crate::ipc::message::parent::{Administration, ParentToRole, RoleToParent, Status, Switches};
@@ -89,6 +90,9 @@ struct Supervisor {
     ready: Option<Ready>,
     failed: bool,
     troubles: HashMap<Role, String>,
+    suspects: Suspects,
+    /// How long the set served whose end is under way because a role crashed.
+    crashed: Option<Duration>,
     started: Instant,
     memory: Memory,
     events: mpsc::UnboundedSender<Event>,
@@ -124,6 +128,8 @@ impl Supervisor {
             ready,
             failed: false,
             troubles: HashMap::new(),
+            suspects: Suspects::default(),
+            crashed: None,
             started: Instant::now(),
             memory: Memory::open(),
             events,
@@ -193,6 +199,9 @@ impl Supervisor {
     fn start_role(&mut self, role: Role) -> std::io::Result<()> {
         let mut setup = self.prepared.setup_for(role);
         setup.switches = self.switches;
+        if role == Role::Queue {
+            setup.suspects = self.suspects.lists();
+        }
         let slot = Slot::start(role, &self.prepared.program, &setup, self.events.clone())?;
         self.slots.insert(role, slot);
         Ok(())
@@ -271,13 +280,27 @@ impl Supervisor {
         let result = match restart {
             Restart::Role(role) if self.phase == Phase::Running => self.replace(role),
             Restart::Role(_) => Ok(()),
-            Restart::Set => self.start_set(),
+            Restart::Set => {
+                self.draw_conclusions();
+                self.start_set()
+            }
             Restart::Spawner => self.start_spawner(),
         };
         if let Err(error) = result {
             // The service has been ready: it never gives up.
             tracing::error!("warn: cannot start a process, trying again: {error}");
             self.schedule(restart, Duration::from_secs(2));
+        }
+    }
+
+    /// After a crash, and what the queue still had to say: which envelopes it throws suspicion on.
+    fn draw_conclusions(&mut self) {
+        let Some(served) = self.crashed.take() else { return };
+        if let Some(id) = self.suspects.crashed(served) {
+            tracing::warn!(
+                "warn: envelope {id} was in flight in three crashes in a row, in the last one alone \
+                 of all suspects: held until it is scheduled or removed"
+            );
         }
     }
 
@@ -323,6 +346,11 @@ impl Supervisor {
             RoleToParent::Administer(order) => {
                 let done = self.administer(order);
                 let _gone = said.responder.reply(&ParentToRole::Administered { done }, None);
+            }
+            RoleToParent::Cleared(ids) => self.suspects.cleared(&ids),
+            RoleToParent::InFlight(ids) => {
+                self.suspects.in_flight(ids);
+                let _gone = said.responder.reply(&ParentToRole::Noted, None);
             }
             RoleToParent::Ready { confinement } => self.ready(event.role, confinement),
             RoleToParent::Status => {
@@ -452,12 +480,14 @@ impl Supervisor {
                 self.stop();
             }
             Phase::Running => {
-                let pause = self.histories.entry(role).or_default().ended(slot.started.elapsed());
+                let served = slot.started.elapsed();
+                let pause = self.histories.entry(role).or_default().ended(served);
                 tracing::warn!("warn: {} ended ({status}), starting it again", role.name());
                 if is_replaceable(role) {
                     self.schedule(Restart::Role(role), pause);
                 } else {
                     self.set_pause = pause;
+                    self.crashed = Some(served);
                     self.end_set();
                 }
             }

@@ -13,6 +13,8 @@ use crate::model::envelope::{BounceKind, Notify, Ret};
 use crate::model::outcome::EnhancedStatus;
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, Mailbox, MessageId};
 
+#[cfg(test)]
+pub(super) use text::tests::relay_envelope;
 pub use text::{Copied, Report, compose};
 
 /// What happened to an envelope, as far as its sender may want to know.

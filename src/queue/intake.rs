@@ -46,7 +46,7 @@ impl Intake {
 
 impl Queue {
     /// Deals with what the dispatcher says.
-    pub(super) fn from_dispatcher(
+    pub(super) fn hear_dispatcher(
         &mut self,
         arrived: Arrived<QueueToDispatcher, DispatcherToQueue>,
     ) {
@@ -56,7 +56,7 @@ impl Queue {
                 self.announce(message, envelopes);
             }
             DispatcherToQueue::Commit { message, transaction, origin, envelopes, body } => {
-                self.commit(message, transaction, origin, envelopes, body, answer);
+                self.commit(message, transaction, &origin, envelopes, body, answer);
             }
             DispatcherToQueue::Forget { message } => self.forget(message),
             DispatcherToQueue::LeaseIds { count } => self.lease(count, answer),
@@ -127,7 +127,7 @@ impl Queue {
         &mut self,
         message: MessageId,
         transaction: u64,
-        origin: Origin,
+        origin: &Origin,
         envelopes: Vec<NewEnvelope>,
         body: CommitBody,
         answer: Answer,
@@ -142,7 +142,7 @@ impl Queue {
                 return;
             }
         };
-        let envelopes = match self.open_seals(message, transaction, &origin, all) {
+        let envelopes = match self.open_seals(message, transaction, origin, all) {
             Ok(envelopes) => envelopes,
             Err(refusal) => {
                 if let Body::Large { ticket, .. } = body {

@@ -50,6 +50,10 @@ impl Store for NullStore {
         done(Err(StoreError::NotFound));
     }
 
+    fn extend(&mut self, _update: NewEnvelope, _new: Vec<NewEnvelope>, done: Completion<()>) {
+        done(Err(StoreError::NotFound));
+    }
+
     fn done(&mut self, _envelope: EnvelopeId) {}
 
     fn replace(&mut self, _end: EnvelopeId, _new: Vec<NewEnvelope>, done: Completion<()>) {

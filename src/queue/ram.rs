@@ -13,7 +13,7 @@ use platform::dir::{Access, Dir};
 
 use super::store::{
     Body, Commit, Completion, Cursor, LargeTicket, LargeWriter, MAX_PAYLOAD, NewEnvelope, Page,
-    Statistics, Store, StoreError, StoredBody, StoredEnvelope, check_envelopes,
+    Statistics, Store, StoreError, StoredBody, StoredEnvelope, check_envelopes, check_extension,
 };
 use crate::model::id::{EnvelopeId, MessageId};
 
@@ -115,6 +115,16 @@ impl RamStore {
         Ok(())
     }
 
+    fn add(&mut self, update: NewEnvelope, new: Vec<NewEnvelope>) -> Result<(), StoreError> {
+        check_extension(&update, &new)?;
+        if new.iter().any(|new| self.envelopes.contains_key(&new.id)) {
+            return Err(StoreError::Duplicate);
+        }
+        self.change(update.id, |kept| kept.0 = update.payload)?;
+        self.begin(new);
+        Ok(())
+    }
+
     fn read(&self, id: EnvelopeId) -> Result<StoredEnvelope, StoreError> {
         let (payload, held) = self.envelopes.get(&id).ok_or(StoreError::NotFound)?;
         Ok(StoredEnvelope { id, payload: payload.clone(), held: *held })
@@ -160,6 +170,10 @@ impl Store for RamStore {
             return done(Err(StoreError::TooLarge));
         }
         done(self.change(envelope, |kept| kept.0 = payload));
+    }
+
+    fn extend(&mut self, update: NewEnvelope, new: Vec<NewEnvelope>, done: Completion<()>) {
+        done(self.add(update, new));
     }
 
     fn done(&mut self, envelope: EnvelopeId) {
@@ -262,6 +276,29 @@ mod tests {
         store.done(other.id);
         assert!(matches!(now(|done| store.load_body(message, done)), Err(StoreError::NotFound)));
         assert_eq!(store.statistics(), Statistics::default());
+    }
+
+    #[test]
+    fn an_envelope_is_extended_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = RamStore::new(Dir::open(dir.path()).unwrap());
+        let message = MessageId::new(7).unwrap();
+        let new = |low: u32, payload: &[u8]| NewEnvelope {
+            id: message.envelope(NonZeroU32::new(low).unwrap()),
+            payload: payload.to_vec(),
+        };
+        let envelopes = vec![new(1, b"one")];
+        let body = Body::Inline(Vec::new());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        now(|done| store.commit(Commit { message, body, envelopes, deadline }, done)).unwrap();
+        now(|done| store.extend(new(1, b"two"), vec![new(2, b"report")], done)).unwrap();
+        let again = now(|done| store.extend(new(1, b"three"), vec![new(2, b"report")], done));
+        assert!(matches!(again, Err(StoreError::Duplicate)), "{again:?}");
+        let gone = now(|done| store.extend(new(8, b"x"), vec![new(9, b"report")], done));
+        assert!(matches!(gone, Err(StoreError::NotFound)), "{gone:?}");
+        let page = now(|done| store.iterate(Cursor::start(), 10, done)).unwrap();
+        let payloads: Vec<_> = page.envelopes.iter().map(|one| &one.payload[..]).collect();
+        assert_eq!(payloads, [&b"two"[..], b"report"]);
     }
 
     #[test]

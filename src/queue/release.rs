@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::record;
 use super::role::{Event, MessageCounts, Queue};
-use super::store::{StoreError, StoredEnvelope};
+use super::store::{Health, StoreError, StoredEnvelope};
+use super::suspects::Turn;
 use crate::config::{ActionKind, LocalAction, Method as ConfigMethod};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{Delivery, QueueToDispatcher};
@@ -25,6 +26,10 @@ const KEYS_KEPT: usize = 4096;
 pub(super) struct Releases {
     in_flight: HashMap<EnvelopeId, Envelope>,
     messages: MessageCounts,
+    /// Were in the hands of a dispatcher that ended.
+    lost: Vec<EnvelopeId>,
+    /// Something was handed out or came back since it was last asked.
+    changed: bool,
     limit: usize,
     next_job: u64,
     job_key: Option<Key>,
@@ -37,6 +42,8 @@ impl Releases {
         Self {
             in_flight: HashMap::new(),
             messages: HashMap::new(),
+            lost: Vec::new(),
+            changed: false,
             limit: limit.map_or(MAX_IN_FLIGHT, |limit| limit as usize),
             next_job: 1,
             job_key: setup.keys.job.clone(),
@@ -57,11 +64,13 @@ impl Releases {
     pub(super) fn begin(&mut self, envelope: Envelope) {
         *self.messages.entry(envelope.id.message()).or_default() += 1;
         self.in_flight.insert(envelope.id, envelope);
+        self.changed = true;
     }
 
     /// Takes an envelope back from the dispatcher.
     pub(super) fn end(&mut self, id: EnvelopeId) -> Option<Envelope> {
         let envelope = self.in_flight.remove(&id)?;
+        self.changed = true;
         if let Some(count) = self.messages.get_mut(&id.message()) {
             *count -= 1;
             if *count == 0 {
@@ -69,6 +78,25 @@ impl Releases {
             }
         }
         Some(envelope)
+    }
+
+    /// Takes an envelope back that went down with the dispatcher; whether it was there.
+    pub(super) fn lose(&mut self, id: EnvelopeId) -> bool {
+        let there = self.end(id).is_some();
+        if there {
+            self.lost.push(id);
+        }
+        there
+    }
+
+    /// What is in flight, or was when the dispatcher ended.
+    pub(super) fn ids(&self) -> impl Iterator<Item = EnvelopeId> {
+        self.lost.iter().chain(self.in_flight.keys()).copied()
+    }
+
+    /// Whether that has changed since this was asked before.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -96,7 +124,7 @@ impl Queue {
             DeliveryKind::Relay => self.mta_paused,
             DeliveryKind::Bounce(_) => true,
         };
-        let room = self.releases.len() < self.releases.limit && self.dispatcher.is_some();
+        let room = self.releases.len() < self.releases.limit && self.can_hand_out();
         let at_once = room && !paused && self.action_of(&envelope).is_some();
         self.add_to_scheduler(&envelope, at_once);
         if at_once {
@@ -105,21 +133,22 @@ impl Queue {
     }
 
     /// Deals with what the scheduler says.
-    pub(super) fn from_scheduler(&mut self, message: SchedulerToQueue) {
+    pub(super) fn hear_scheduler(&mut self, message: SchedulerToQueue) {
         match message {
             SchedulerToQueue::Expire(ids) => {
                 for id in ids {
                     self.load(id, Self::expire);
                 }
             }
+            SchedulerToQueue::Release(ids) if !self.can_hand_out() => self.give_back(ids),
             SchedulerToQueue::Release(ids) => {
                 for id in ids {
-                    self.load(id, Self::release);
+                    self.release_by_id(id);
                 }
             }
             SchedulerToQueue::Remove(ids) => {
                 for id in ids {
-                    self.load(id, Self::remove);
+                    self.load(id, |queue, envelope| queue.remove(&envelope));
                 }
             }
             SchedulerToQueue::Warn { id, delay } => {
@@ -145,9 +174,40 @@ impl Queue {
         self.store.load_envelope(id, done);
     }
 
+    /// Whether an outcome could be had and remembered: without a dispatcher nothing is tried, and
+    /// when not even the reserve of the spool has room, what is tried could not be written down.
+    fn can_hand_out(&self) -> bool {
+        let dispatcher = self.dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.is_closed());
+        dispatcher && self.health != Health::Stopped
+    }
+
+    /// Gives envelopes back to the scheduler that were not tried.
+    pub(super) fn give_back(&mut self, ids: Vec<EnvelopeId>) {
+        self.tell_scheduler(QueueToScheduler::Returned(ids.clone()));
+        for id in ids {
+            self.is_back(id, false);
+        }
+    }
+
+    pub(super) fn release_by_id(&mut self, id: EnvelopeId) {
+        self.load(id, Self::release);
+    }
+
     fn release(&mut self, envelope: Envelope) {
         if self.releases.contains(envelope.id) {
             return;
+        }
+        if !self.can_hand_out() {
+            self.give_back(vec![envelope.id]);
+            return;
+        }
+        match self.suspects.turn(envelope.id) {
+            Turn::Now => {}
+            Turn::Waits => return,
+            Turn::Back => {
+                self.give_back(vec![envelope.id]);
+                return;
+            }
         }
         if matches!(envelope.route.kind, DeliveryKind::Bounce(_)) {
             self.report(envelope);
@@ -159,7 +219,7 @@ impl Queue {
 
     fn hand_out(&mut self, envelope: Envelope, size: u64) {
         let Some(dispatcher) = self.dispatcher.clone() else {
-            self.tell_scheduler(QueueToScheduler::TemporaryFailures(vec![envelope.id]));
+            self.give_back(vec![envelope.id]);
             return;
         };
         let id = envelope.id;

@@ -14,8 +14,8 @@ use crate::ipc::blob::Blob;
 use crate::ipc::link::{LinkError, Reply, Responder};
 use crate::ipc::message::queue::{BodyPiece, DispatcherToQueue, QueueToDispatcher, Report};
 use crate::ipc::message::scheduler::{End, QueueToScheduler};
+use crate::model::Envelope;
 use crate::model::outcome::Outcome;
-use crate::model::{Envelope, EnvelopeId};
 use crate::time::time_to_text;
 
 /// How long envelopes are gathered for one report.
@@ -78,7 +78,7 @@ impl Queue {
             }
             Err(error) => {
                 tracing::warn!("warn: queue: report: {error}");
-                queue.return_report(&gathered.envelopes);
+                queue.fail_report(&gathered.envelopes);
             }
         });
         self.store.load_body(key.message, done);
@@ -137,7 +137,10 @@ impl Queue {
                     self.settle(envelope.id, Outcome::Temporary(failure.clone()));
                 }
             }
-            Ok(_) | Err(_) => self.return_report(&gathered.envelopes),
+            Err(LinkError::Closed) => self.lose_report(&gathered.envelopes),
+            Ok(_) | Err(LinkError::Frame(_) | LinkError::Refused) => {
+                self.fail_report(&gathered.envelopes);
+            }
         }
     }
 
@@ -149,13 +152,29 @@ impl Queue {
         }
     }
 
-    /// The envelopes could not be tried at all: they are due again later.
-    fn return_report(&mut self, envelopes: &[Envelope]) {
-        let ids: Vec<EnvelopeId> = envelopes.iter().map(|envelope| envelope.id).collect();
-        for id in &ids {
-            self.releases.end(*id);
+    /// Nothing became of the report, and nobody knows why: a failure.
+    fn fail_report(&mut self, envelopes: &[Envelope]) {
+        for envelope in envelopes {
+            self.releases.end(envelope.id);
+            self.failed(envelope.id);
         }
-        self.tell_scheduler(QueueToScheduler::TemporaryFailures(ids));
+    }
+
+    /// The report was not tried: due again at once.
+    fn return_report(&mut self, envelopes: &[Envelope]) {
+        for envelope in envelopes {
+            self.releases.end(envelope.id);
+        }
+        self.give_back(envelopes.iter().map(|envelope| envelope.id).collect());
+    }
+
+    /// Takes back what went down with the dispatcher.
+    fn lose_report(&mut self, envelopes: &[Envelope]) {
+        for envelope in envelopes {
+            self.releases.lose(envelope.id);
+        }
+        let ids = envelopes.iter().map(|envelope| envelope.id).collect();
+        self.tell_scheduler(QueueToScheduler::Returned(ids));
     }
 
     /// Hands out a piece of a report that the dispatcher submits.

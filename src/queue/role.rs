@@ -17,6 +17,7 @@ use super::record;
 use super::release::Releases;
 use super::reports::Reports;
 use super::store::{Completion, Cursor, Health, Store, StoreError};
+use super::suspects::Suspects;
 use crate::config::{Action, ActionKind};
 use crate::ipc::link::{Arrived, Link, LinkError, Reply};
 use crate::ipc::message::control::{ControlToQueue, QueueToControl};
@@ -62,12 +63,13 @@ pub(super) struct Queue {
     pub(super) intake: Intake,
     pub(super) releases: Releases,
     pub(super) reports: Reports,
+    pub(super) suspects: Suspects,
     pub(super) memory: Memory,
     pub(super) mda_paused: bool,
     pub(super) mta_paused: bool,
     pub(super) health: Health,
     pub(super) counters: Counters,
-    parent: process::ParentLink,
+    pub(super) parent: process::ParentLink,
     scheduler: Option<mpsc::UnboundedSender<QueueToScheduler>>,
     /// Ends that the scheduler was not told about yet.
     pub(super) endings: Vec<(EnvelopeId, crate::ipc::message::scheduler::End)>,
@@ -126,26 +128,7 @@ async fn serve(context: Context, root: Dir) {
             interval.tick().await;
         }
     });
-    let switches = setup.switches;
-    let mut queue = Queue {
-        intake: Intake::new(&setup),
-        releases: Releases::new(&setup),
-        reports: Reports::default(),
-        setup: Arc::new(setup),
-        store: Box::new(store),
-        events,
-        dispatcher: None,
-        memory,
-        mda_paused: switches.mda_paused,
-        mta_paused: switches.mta_paused,
-        health: Health::default(),
-        counters: Counters::default(),
-        parent,
-        scheduler: None,
-        endings: Vec::new(),
-        added: Vec::new(),
-        leaving: false,
-    };
+    let mut queue = Queue::new(setup, Box::new(store), parent, memory, events);
     let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
     while !queue.leaving && inbox.recv_many(&mut batch, EVENTS_AT_ONCE).await > 0 {
         for event in batch.drain(..) {
@@ -153,12 +136,43 @@ async fn serve(context: Context, root: Dir) {
         }
         queue.flush();
     }
+    queue.last_word().await;
     queue.store.shutdown();
 }
 
 impl Queue {
+    /// A queue without neighbours.
+    pub(super) fn new(
+        setup: Setup,
+        store: Box<dyn Store>,
+        parent: process::ParentLink,
+        memory: Memory,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            intake: Intake::new(&setup),
+            releases: Releases::new(&setup),
+            reports: Reports::default(),
+            suspects: Suspects::new(&setup.suspects),
+            mda_paused: setup.switches.mda_paused,
+            mta_paused: setup.switches.mta_paused,
+            setup: Arc::new(setup),
+            store,
+            events,
+            dispatcher: None,
+            memory,
+            health: Health::default(),
+            counters: Counters::default(),
+            parent,
+            scheduler: None,
+            endings: Vec::new(),
+            added: Vec::new(),
+            leaving: false,
+        }
+    }
+
     /// Handles one event; a panic ends that one alone.
-    fn guard(&mut self, event: Event) {
+    pub(super) fn guard(&mut self, event: Event) {
         if catch_unwind(AssertUnwindSafe(|| self.handle(event))).is_err() {
             self.counters.panics += 1;
         }
@@ -173,13 +187,13 @@ impl Queue {
                     self.dispatcher = None;
                 }
             }
-            Event::Dispatcher(arrived) => self.from_dispatcher(arrived),
+            Event::Dispatcher(arrived) => self.hear_dispatcher(arrived),
             Event::Go(step) => step(self),
             Event::Leave => self.leaving = true,
             Event::Order(order) => self.obey(order),
             Event::Settled(id, reply) => self.settled(id, reply),
-            Event::Scheduler(arrived) => self.from_scheduler(arrived.message),
-            Event::Store(event) => self.from_store(event),
+            Event::Scheduler(arrived) => self.hear_scheduler(arrived.message),
+            Event::Store(event) => self.hear_store(event),
             Event::Tick => self.store.tick(Instant::now()),
         }
     }
@@ -205,7 +219,11 @@ impl Queue {
         }
     }
 
-    fn attach(&mut self, peer: Peer, descriptor: std::os::fd::OwnedFd) -> std::io::Result<()> {
+    pub(super) fn attach(
+        &mut self,
+        peer: Peer,
+        descriptor: std::os::fd::OwnedFd,
+    ) -> std::io::Result<()> {
         let credits = self.setup.credits;
         match peer {
             Peer::Control => {
@@ -260,7 +278,7 @@ impl Queue {
         })
     }
 
-    fn from_store(&mut self, event: super::store::Event) {
+    fn hear_store(&mut self, event: super::store::Event) {
         use super::store::Event as Told;
         match event {
             Told::Health(health) => {
@@ -315,13 +333,14 @@ impl Queue {
     }
 
     /// Sends on what this turn gathered: what began before what ended.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let mut added = std::mem::take(&mut self.added).into_iter().peekable();
         while added.peek().is_some() {
             let some = added.by_ref().take(ENVELOPES_IN_FRAME).collect();
             self.tell_scheduler(QueueToScheduler::Added(some));
         }
         self.flush_ended();
+        self.flush_suspects();
     }
 
     /// Tells a new scheduler everything that is stored, page by page.
@@ -350,7 +369,7 @@ impl Queue {
         self.store.iterate(cursor, PAGE, done);
     }
 
-    fn due(&self, envelope: &Envelope, in_flight: bool) -> Due {
+    pub(super) fn due(&self, envelope: &Envelope, in_flight: bool) -> Due {
         let action = self.action_of(envelope);
         let bounce = matches!(envelope.route.kind, DeliveryKind::Bounce(_));
         let kind = match (&envelope.route.kind, action.map(|action| &action.kind)) {
@@ -375,6 +394,7 @@ impl Queue {
             last_bounce: envelope.progress.last_bounce,
             in_flight,
             without_action: action.is_none() && !bounce,
+            suspect: self.suspects.is_held(envelope.id),
         }
     }
 

@@ -38,10 +38,16 @@ impl Queue {
                     self.tell_scheduler(QueueToScheduler::Held { id, hold_queue });
                 }
             }
-            // The dispatcher ended, or does not know: nobody can say what became of the attempt.
-            Ok(_) | Err(_) => {
+            // Another dispatcher tries it again.
+            Err(LinkError::Closed) => {
+                if self.releases.lose(id) {
+                    self.tell_scheduler(QueueToScheduler::Returned(vec![id]));
+                }
+            }
+            // The dispatcher does not say what became of the attempt.
+            Ok(_) | Err(LinkError::Frame(_) | LinkError::Refused) => {
                 if self.releases.end(id).is_some() {
-                    self.tell_scheduler(QueueToScheduler::TemporaryFailures(vec![id]));
+                    self.failed(id);
                 }
             }
         }
@@ -56,7 +62,7 @@ impl Queue {
                     DeliveryKind::Relay => Cause::Relayed { dsn_relayed },
                     DeliveryKind::Bounce(_) | DeliveryKind::Local(_) => Cause::Delivered,
                 };
-                self.finish(envelope, cause, End::Delivered);
+                self.finish(&envelope, cause, End::Delivered);
             }
             Outcome::Loop => {
                 let failure = Failure { text: "Loop detected".to_owned(), status: LOOP };
@@ -78,20 +84,20 @@ impl Queue {
             if let Err(error) = result {
                 tracing::warn!("warn: queue: envelope {id} not updated: {error}");
             }
-            queue.tell_scheduler(QueueToScheduler::TemporaryFailures(vec![id]));
+            queue.failed(id);
         });
         self.store.update(id, payload, done);
     }
 
     pub(super) fn give_up(&mut self, mut envelope: Envelope, failure: Failure, end: End) {
         note_failure(&mut envelope, failure);
-        self.finish(envelope, Cause::Failed, end);
+        self.finish(&envelope, Cause::Failed, end);
     }
 
     /// Ends an envelope, in one step with the report about it if one is due.
-    fn finish(&mut self, envelope: Envelope, cause: Cause, end: End) {
+    fn finish(&mut self, envelope: &Envelope, cause: Cause, end: End) {
         let id = envelope.id;
-        let kind = match bounce::decide(&envelope, cause) {
+        let kind = match bounce::decide(envelope, cause) {
             Decision::Report(kind) => kind,
             Decision::NotWanted => {
                 self.store.done(id);
@@ -105,7 +111,7 @@ impl Queue {
                 return;
             }
         };
-        let Some((report, stored)) = self.bounce_of(&envelope, kind) else {
+        let Some((report, stored)) = self.bounce_of(envelope, kind) else {
             tracing::warn!("warn: queue: cannot bounce!");
             self.store.done(id);
             self.ended(id, end);
@@ -120,7 +126,7 @@ impl Queue {
             Err(error) => {
                 // Neither was written: the envelope is tried again, and ends then.
                 tracing::warn!("warn: queue: envelope {id} cannot be ended: {error}");
-                queue.tell_scheduler(QueueToScheduler::TemporaryFailures(vec![id]));
+                queue.failed(id);
             }
         });
         self.store.replace(id, vec![stored], done);
@@ -152,14 +158,11 @@ impl Queue {
         let Ok(payload) = record::encode(&envelope) else { return };
         let updated = NewEnvelope { id, payload };
         let (report, stored) = match bounce::decide(&envelope, Cause::Delayed { delay, ttl }) {
-            Decision::Report(kind) => match self.bounce_of(&envelope, kind) {
-                Some((report, stored)) => (Some(report), vec![updated, stored]),
-                None => (None, vec![updated]),
-            },
-            Decision::NotWanted => (None, vec![updated]),
+            Decision::Report(kind) => self.bounce_of(&envelope, kind).unzip(),
+            Decision::NotWanted => (None, None),
             Decision::Undeliverable(reason) => {
                 tracing::warn!("warn: {reason}");
-                (None, vec![updated])
+                (None, None)
             }
         };
         let done = self.then(move |queue, result: Result<(), StoreError>| match (result, report) {
@@ -172,7 +175,7 @@ impl Queue {
                 tracing::warn!("warn: queue: delay of {id} cannot be noted: {error}");
             }
         });
-        self.store.replace(id, stored, done);
+        self.store.extend(updated, stored.into_iter().collect(), done);
     }
 
     /// Gives up an envelope that has outlived its time.
@@ -183,22 +186,29 @@ impl Queue {
     }
 
     /// Takes out an envelope that an administrator does not want.
-    pub(super) fn remove(&mut self, envelope: Envelope) {
-        log_end(&envelope, "Remove", "Removed by administrator");
+    pub(super) fn remove(&mut self, envelope: &Envelope) {
+        log_end(envelope, "Remove", "Removed by administrator");
         let id = envelope.id;
         let done = self.then(move |queue, result: Result<(), StoreError>| match result {
             Ok(()) => queue.ended(id, End::Removed),
             Err(error) => {
                 tracing::warn!("warn: queue: envelope {id} cannot be removed: {error}");
-                queue.tell_scheduler(QueueToScheduler::TemporaryFailures(vec![id]));
+                queue.failed(id);
             }
         });
         self.store.remove(id, done);
     }
 
+    /// Tells the scheduler that an envelope failed for now.
+    pub(super) fn failed(&mut self, id: EnvelopeId) {
+        self.tell_scheduler(QueueToScheduler::TemporaryFailures(vec![id]));
+        self.is_back(id, true);
+    }
+
     /// Tells the scheduler that an envelope is gone, with the others of this turn.
     pub(super) fn ended(&mut self, id: EnvelopeId, end: End) {
         self.endings.push((id, end));
+        self.is_back(id, true);
     }
 
     /// Sends on what [`Queue::ended`] has gathered.

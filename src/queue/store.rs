@@ -223,6 +223,17 @@ pub(crate) fn check_envelopes(
     Ok(())
 }
 
+/// Checks an envelope's new payload, and envelopes that begin with it.
+pub(crate) fn check_extension(update: &NewEnvelope, new: &[NewEnvelope]) -> Result<(), StoreError> {
+    if update.payload.len() > MAX_PAYLOAD {
+        return Err(StoreError::TooLarge);
+    }
+    if new.iter().any(|new| new.id == update.id) {
+        return Err(StoreError::Duplicate);
+    }
+    check_envelopes(update.id.message(), new)
+}
+
 /// A large body that may be written now.
 #[derive(Debug)]
 pub struct LargeWriter {
@@ -335,7 +346,8 @@ pub struct Statistics {
 /// Keeps messages until all their envelopes have ended.
 ///
 /// Requests on one envelope are carried out in the order in which they were made. An envelope made
-/// by [`commit`](Store::commit) or [`replace`](Store::replace) may be named once its completion ran.
+/// by [`commit`](Store::commit), [`extend`](Store::extend) or [`replace`](Store::replace) may be
+/// named once its completion ran.
 pub trait Store: Send {
     /// Asks for `count` ids unlike every id stored or leased since the start; answered when
     /// recovery knows them all.
@@ -351,6 +363,14 @@ pub trait Store: Send {
 
     /// Replaces an envelope's payload; `done` runs when that is durable.
     fn update(&mut self, envelope: EnvelopeId, payload: Vec<u8>, done: Completion<()>);
+
+    /// Replaces an envelope's payload and begins others of the same message (a report of its delay)
+    /// in one step; `done` runs when that is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Duplicate`] if one of `new` is there already, [`StoreError::NotFound`] if the
+    /// updated one is not, and those of [`commit`](Store::commit) but [`StoreError::Expired`].
+    fn extend(&mut self, update: NewEnvelope, new: Vec<NewEnvelope>, done: Completion<()>);
 
     /// Ends an envelope. It is written with the next batch, at most 200 ms later; losing it
     /// repeats a delivery. The message goes with its last envelope.

@@ -615,3 +615,61 @@ fn hostile_times_are_borne() {
         }
     }
 }
+
+#[test]
+fn an_envelope_that_was_not_tried_is_due_again_after_a_second_and_no_failure_counts() {
+    for kind in [Kind::Bounce, Kind::Local, Kind::Relay] {
+        let mut scheduler = with(&due(1, kind), 0);
+        assert_eq!(released(&mut scheduler, 0), [(Work::Deliver(kind), 1)]);
+        assert!(scheduler.returned(id(1), at(0)));
+        assert!(!scheduler.returned(id(1), at(0)), "it is not in flight any more");
+        assert_eq!(released(&mut scheduler, 0), []);
+        assert_eq!(released(&mut scheduler, 1), [(Work::Deliver(kind), 1)]);
+        assert!(scheduler.returned(id(1), at(5 * 3600)));
+        let listed: Vec<_> = scheduler.list(Target::All, None, at(5 * 3600)).collect();
+        assert_eq!((listed[0].retries, listed[0].state), (0, State::Pending(1)));
+        assert_eq!(scheduler.statistics().temporary, 0);
+        // The first real failure counts as one, and only then is a delay said.
+        assert_eq!(released(&mut scheduler, 5 * 3600 + 1), [(Work::Deliver(kind), 1)]);
+        let deferred = scheduler.temporary(id(1), at(5 * 3600 + 1)).unwrap();
+        assert_eq!(deferred.retries, 1);
+        assert!(deferred.warn.is_some());
+    }
+}
+
+#[test]
+fn an_envelope_that_came_back_untried_can_be_removed_and_expires() {
+    let mut scheduler = with(&due(1, Kind::Relay), 0);
+    released(&mut scheduler, 0);
+    assert_eq!(scheduler.administer(Operation::Remove, Target::Envelope(id(1)), at(0)), 1);
+    assert!(scheduler.returned(id(1), at(0)));
+    assert_eq!(released(&mut scheduler, 0), [(Work::Remove, 1)]);
+    // An end that came back is repeated, after a pause as well.
+    assert!(scheduler.returned(id(1), at(0)));
+    assert_eq!(released(&mut scheduler, 0), []);
+    assert_eq!(released(&mut scheduler, 1), [(Work::Remove, 1)]);
+
+    let mut scheduler = with(&due(2, Kind::Relay), 0);
+    released(&mut scheduler, 0);
+    assert!(scheduler.returned(id(2), at(4 * 86_400)));
+    assert_eq!(released(&mut scheduler, 4 * 86_400), [(Work::Expire, 2)]);
+}
+
+#[test]
+fn a_suspect_runs_once_when_it_is_named_and_freely_when_it_is_cleared() {
+    let kind = Kind::Relay;
+    let mut scheduler = with(&due(1, kind), 0);
+    assert!(scheduler.block(id(1), Block::Suspect));
+    assert_eq!(released(&mut scheduler, 0), []);
+    let listed: Vec<_> = scheduler.list(Target::All, None, at(0)).collect();
+    assert_eq!(listed[0].blocked, Some(Block::Suspect));
+    assert_eq!(scheduler.administer(Operation::Schedule, Target::All, at(1)), 0);
+    assert_eq!(released(&mut scheduler, 1), []);
+    let named = Target::Envelope(id(1));
+    assert_eq!(scheduler.administer(Operation::Schedule, named, at(2)), 1);
+    assert_eq!(released(&mut scheduler, 2), [(Work::Deliver(kind), 1)]);
+    assert!(scheduler.returned(id(1), at(2)));
+    assert_eq!(released(&mut scheduler, 9), [], "blocked as before");
+    assert!(scheduler.unblock(id(1), Block::Suspect, at(10)));
+    assert_eq!(released(&mut scheduler, 10), [(Work::Deliver(kind), 1)]);
+}

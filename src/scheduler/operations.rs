@@ -27,7 +27,7 @@ impl Scheduler {
                 Operation::Pause => self.block_slot(slot, Block::Administrator),
                 Operation::Remove => self.remove(slot),
                 Operation::Resume => self.unblock_slot(slot, Block::Administrator),
-                Operation::Schedule => self.schedule(slot),
+                Operation::Schedule => self.schedule(slot, target),
             });
         }
         done
@@ -71,7 +71,7 @@ impl Scheduler {
         range.into_iter().flatten().map(move |(_, slot)| listed(&entries[*slot], now))
     }
 
-    fn schedule(&mut self, slot: Slot) -> bool {
+    fn schedule(&mut self, slot: Slot, target: Target) -> bool {
         let Entry { place, flags, .. } = self.entries[slot];
         match place {
             Place::InFlight => return false,
@@ -79,6 +79,10 @@ impl Scheduler {
             Place::Held | Place::Late | Place::Parked | Place::Pending => {}
         }
         if flags.has(Flags::REMOVED) || flags.has(Flags::of(Block::NoAction)) {
+            return false;
+        }
+        // Who says "all" does not mean what made roles crash.
+        if target == Target::All && flags.has(Flags::of(Block::Suspect)) {
             return false;
         }
         self.leave(slot);

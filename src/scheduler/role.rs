@@ -228,6 +228,11 @@ impl Loop {
                     self.insert(due, now);
                 }
             }
+            QueueToScheduler::Cleared(ids) => {
+                for id in ids {
+                    self.scheduler.unblock(id, Block::Suspect, now);
+                }
+            }
             QueueToScheduler::Ended(ends) => {
                 for (id, end) in ends {
                     self.scheduler.ended(id, end_of(end));
@@ -247,6 +252,11 @@ impl Loop {
             QueueToScheduler::Retry(ids) => {
                 for id in ids {
                     self.scheduler.administer(Operation::Schedule, Target::Envelope(id), now);
+                }
+            }
+            QueueToScheduler::Returned(ids) => {
+                for id in ids {
+                    self.scheduler.returned(id, now);
                 }
             }
             QueueToScheduler::TemporaryFailures(ids) => {
@@ -276,6 +286,9 @@ impl Loop {
             },
             now,
         );
+        if due.suspect {
+            self.scheduler.block(due.id, Block::Suspect);
+        }
     }
 
     fn failed(&mut self, id: EnvelopeId, now: Reading) {

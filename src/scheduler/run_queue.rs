@@ -36,6 +36,8 @@ const LATE_TURN: u32 = 8;
 const NEW: i64 = 60;
 /// Wait after an end that could not be written down, in seconds.
 const ENDING_RETRY: i64 = 10;
+/// Wait of what came back untried, in seconds.
+const UNTRIED_RETRY: i64 = 1;
 /// The order in which work is served.
 const TURNS: [Work; 5] = [
     Work::Remove,
@@ -252,6 +254,28 @@ impl Scheduler {
         } else {
             self.statistics.hold_overflow += 1;
             self.postpone(slot, OVERFLOW_BASE);
+        }
+        true
+    }
+
+    /// The queue gives an envelope in flight back, untried: nothing can be handed out at the moment.
+    /// It is due again after a second; no failure is counted, and nobody is warned.
+    ///
+    /// False, and nothing changes, if it was not in flight.
+    pub fn returned(&mut self, id: EnvelopeId, now: Reading) -> bool {
+        self.line.observe(now);
+        let Some(slot) = self.flying(id) else {
+            return false;
+        };
+        self.in_flight -= 1;
+        let due = self.line.seconds().saturating_add(UNTRIED_RETRY);
+        let entry = &mut self.entries[slot];
+        entry.due = due;
+        if entry.flags.has(Flags::ENDING) {
+            entry.flags.clear(Flags::ENDING);
+            self.set_timer(slot, Place::Pending, due);
+        } else {
+            self.wait(slot);
         }
         true
     }

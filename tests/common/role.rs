@@ -15,7 +15,7 @@ use pillarbox::ipc::blob::Blob;
 use pillarbox::ipc::blocking::{Channel, ChannelError, Received};
 use pillarbox::ipc::frame::Kind;
 use pillarbox::ipc::message::parent::{
-    ParentToRole, Peer, RoleKeys, RoleToParent, Setup, Switches,
+    ParentToRole, Peer, RoleKeys, RoleToParent, Setup, SuspectLists, Switches,
 };
 use pillarbox::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
 use pillarbox::ipc::seal::Key;
@@ -55,7 +55,7 @@ impl QueueRole {
             server_name: "host.example".to_owned(),
             foreground: true,
             rootless: true,
-            daemon_user: "daemon".to_owned(),
+            daemon_user: "_smtpd".to_owned(),
             overridden: Vec::new(),
             keys,
             switches: Switches::default(),
@@ -64,6 +64,7 @@ impl QueueRole {
             empty: directory.path().to_str().unwrap().to_owned(),
             credits: CREDITS,
             resolvers: Vec::new(),
+            suspects: SuspectLists::default(),
         };
         let (ours, theirs) = platform::fd::socketpair().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_smtpd"));

@@ -173,35 +173,26 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
         let idle = tokio::time::sleep(self.idle_timeout);
         tokio::pin!(idle);
-        loop {
-            let read = read_some(&mut self.stream, self.input.room());
-            let name = async {
-                match naming.as_mut() {
-                    Some(name) => name.await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                read = read => {
-                    match read {
-                        Ok(0) => self.session.end(Ending::Disconnect),
-                        Ok(_) => {}
-                        Err(error) => self.session.end(ending(&error)),
-                    }
-                    return;
-                }
-                answer = name => {
-                    self.session.answer(answer);
-                    *naming = None;
-                    // Its log lines were waiting for the name.
-                    return;
-                }
-                () = &mut idle => {
-                    self.session.end(Ending::Timeout);
-                    return;
-                }
+        let read = read_some(&mut self.stream, self.input.room());
+        let name = async {
+            match naming.as_mut() {
+                Some(name) => name.await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            biased;
+            read = read => match read {
+                Ok(0) => self.session.end(Ending::Disconnect),
+                Ok(_) => {}
+                Err(error) => self.session.end(ending(&error)),
+            },
+            answer = name => {
+                // Its log lines were waiting for the name.
+                self.session.answer(answer);
+                *naming = None;
+            }
+            () = &mut idle => self.session.end(Ending::Timeout),
         }
     }
 
@@ -377,7 +368,7 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
             CommitBody::Inline(Blob(body))
         }
     };
-    let origin = Arc::unwrap_or_clone(commit.origin);
+    let origin = Box::new(Arc::unwrap_or_clone(commit.origin));
     let request = DispatcherToQueue::Commit { message, transaction, origin, envelopes, body };
     let result = match shared.queue.request(&request, None).await {
         Ok((QueueToDispatcher::Committed(Ok(())), _)) => Ok(()),

@@ -10,6 +10,10 @@ use super::statistics::Snapshot;
 use super::worker::Identity;
 use crate::ipc::blob::Blob;
 use crate::ipc::seal::{Key, Sealed};
+use crate::model::EnvelopeId;
+
+/// Envelopes of one [`RoleToParent::InFlight`] at most: an id takes up to 10 bytes of a frame.
+pub const MAX_IN_FLIGHT_TOLD: usize = 6000;
 
 /// What the parent says to a role.
 #[derive(Debug, Deserialize, Serialize)]
@@ -37,6 +41,8 @@ pub enum ParentToRole {
         /// Why it could not be opened.
         error: Option<String>,
     },
+    /// Answer to [`RoleToParent::InFlight`].
+    Noted,
     /// A socket to serve (notice, carries a descriptor): for the dispatcher a listener of its
     /// configuration, for control its socket.
     Serve {
@@ -105,6 +111,17 @@ pub struct Setup {
     pub credits: u32,
     /// Name servers to ask, instead of the system's; for tests and containers.
     pub resolvers: Vec<std::net::SocketAddr>,
+    /// Envelopes that may be what took an earlier set of roles down: queue.
+    pub suspects: SuspectLists,
+}
+
+/// Envelopes that were in flight when dispatcher or queue crashed, in the order of their ids.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SuspectLists {
+    /// To be tried one at a time.
+    pub tried: Vec<EnvelopeId>,
+    /// Not to be tried until an administrator says so.
+    pub held: Vec<EnvelopeId>,
 }
 
 /// The keys of seals; a role has those that it needs.
@@ -189,6 +206,11 @@ pub struct WorkerFailure {
 pub enum RoleToParent {
     /// An administrator's order (request; answered by [`ParentToRole::Administered`]).
     Administer(Administration),
+    /// Attempts at these suspects of [`Setup::suspects`] have ended, or they are gone (notice).
+    Cleared(Vec<EnvelopeId>),
+    /// What is in flight, in the place of what was told before: at most ten times a second, and at
+    /// most [`MAX_IN_FLIGHT_TOLD`] of it (request; answered by [`ParentToRole::Noted`]).
+    InFlight(Vec<EnvelopeId>),
     /// Look up a user (request; answered by [`ParentToRole::User`]).
     LookUpUser {
         /// Name of the account.
@@ -229,7 +251,7 @@ impl RoleToParent {
             Self::LookUpUser { .. } | Self::OpenFile { .. } => role == Role::Lookup,
             Self::Ready { .. } => true,
             Self::StartWorker { .. } => role == Role::Dispatcher,
-            Self::Trouble { .. } => role == Role::Queue,
+            Self::Cleared(_) | Self::InFlight(_) | Self::Trouble { .. } => role == Role::Queue,
         }
     }
 }

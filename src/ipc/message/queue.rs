@@ -27,8 +27,8 @@ pub enum DispatcherToQueue {
         message: MessageId,
         /// The transaction that the routes are bound to.
         transaction: u64,
-        /// Facts of the session, without sender.
-        origin: Origin,
+        /// Facts of the session, and the sender.
+        origin: Box<Origin>,
         /// Its envelopes, or the last of them.
         envelopes: Vec<NewEnvelope>,
         /// The message itself.

@@ -25,6 +25,8 @@ pub struct Due {
     pub in_flight: bool,
     /// Its action is not in the configuration: not to be tried until it is.
     pub without_action: bool,
+    /// Was alone in flight when roles crashed again: not to be tried until an administrator says so.
+    pub suspect: bool,
 }
 
 /// Which kind of delivery, each with its own base of retries.
@@ -43,6 +45,8 @@ pub enum DueKind {
 pub enum QueueToScheduler {
     /// New envelopes, or those found at start.
     Added(Vec<Due>),
+    /// These are no suspects any more.
+    Cleared(Vec<EnvelopeId>),
     /// These are settled and gone.
     Ended(Vec<(EnvelopeId, End)>),
     /// An envelope waits in a hold queue.
@@ -61,6 +65,8 @@ pub enum QueueToScheduler {
     },
     /// These, if they wait, are due now.
     Retry(Vec<EnvelopeId>),
+    /// These were not tried: they are due again after a short pause, and no failure is counted.
+    Returned(Vec<EnvelopeId>),
     /// These failed for now.
     TemporaryFailures(Vec<EnvelopeId>),
 }

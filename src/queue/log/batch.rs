@@ -15,7 +15,7 @@ use super::record::{
 };
 use super::segment::RECORDS_AT;
 use crate::model::id::{EnvelopeId, MessageId};
-use crate::queue::store::{NewEnvelope, StoreError};
+use crate::queue::store::{Completion, NewEnvelope, StoreError};
 
 /// Soft limit of a batch, bytes: those who wait for it wait for all of it.
 const BATCH: usize = 4 << 20;
@@ -235,6 +235,7 @@ impl Log {
                     Taken::Yes
                 }
             },
+            Op::Extend { update, new, done } => self.add_extension(batch, update, new, done),
             Op::Hold { envelope, held, done } => self.add_hold(batch, envelope, held, done),
             Op::Replace { end, new, done } => {
                 // What this message's earlier records of this batch began is not known yet.
@@ -245,11 +246,7 @@ impl Log {
                     done(Err(StoreError::NotFound));
                     return Taken::Yes;
                 };
-                let taken = {
-                    let state = lock(&self.state);
-                    new.iter().any(|envelope| state.envelope(envelope.id).is_some())
-                };
-                if taken {
+                if self.any_is_known(&new) {
                     done(Err(StoreError::Duplicate));
                     return Taken::Yes;
                 }
@@ -283,13 +280,46 @@ impl Log {
         }
     }
 
+    /// A new payload and what begins with it are one record, and so count together or not at all.
+    fn add_extension(
+        &mut self,
+        batch: &mut Batch,
+        update: NewEnvelope,
+        new: Vec<NewEnvelope>,
+        done: Completion<()>,
+    ) -> Taken {
+        let (id, message) = (update.id, update.id.message());
+        if batch.begun.contains(&message.get()) || batch.held.contains(&id) {
+            return Taken::Later(Op::Extend { update, new, done });
+        }
+        let Some((began, held)) = self.current(batch, id) else {
+            done(Err(StoreError::NotFound));
+            return Taken::Yes;
+        };
+        if self.any_is_known(&new) {
+            done(Err(StoreError::Duplicate));
+            return Taken::Yes;
+        }
+        let entry = Entry { held, ..Entry::bare(Act::Update, id.get(), began) };
+        let entries = [(entry, &update.payload[..])].into_iter().chain(begins(&new));
+        self.record(Kind::Replace, 0, Some(message), &[], entries);
+        batch.begun.insert(message.get());
+        batch.ops.push(Op::Extend { update, new, done });
+        Taken::Yes
+    }
+
+    fn any_is_known(&self, envelopes: &[NewEnvelope]) -> bool {
+        let state = lock(&self.state);
+        envelopes.iter().any(|envelope| state.envelope(envelope.id).is_some())
+    }
+
     /// A hold is an update with the payload that is there already.
     fn add_hold(
         &mut self,
         batch: &mut Batch,
         envelope: EnvelopeId,
         held: bool,
-        done: crate::queue::store::Completion<()>,
+        done: Completion<()>,
     ) -> Taken {
         // An earlier op of this batch may have changed the payload: then it is not on the disk yet.
         if !batch.ops.is_empty() {
@@ -475,9 +505,10 @@ fn answer(ops: Vec<Op>, queue: &mut VecDeque<Op>) {
                     done(Ok(()));
                 }
             }
-            Op::Hold { done, .. } | Op::Replace { done, .. } | Op::Update { done, .. } => {
-                done(Ok(()));
-            }
+            Op::Extend { done, .. }
+            | Op::Hold { done, .. }
+            | Op::Replace { done, .. }
+            | Op::Update { done, .. } => done(Ok(())),
         }
     }
 }

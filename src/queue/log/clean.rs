@@ -14,7 +14,7 @@ use super::engine::{Log, lock};
 use super::keeper::Job;
 use super::place::{EnvelopePlace, SegmentSlot};
 use super::record::{Act, Entry, HEADER, Kind, LARGE, MERGED, padded};
-use super::segment::{Record, Skeleton};
+use super::segment::{Record, Skeleton, record_space};
 use super::state::State;
 use crate::model::id::{EnvelopeId, MessageId};
 use crate::queue::store::StoreError;
@@ -242,6 +242,9 @@ impl Log {
         copies: &mut Copies,
     ) -> Result<bool, StoreError> {
         let needed = needed_of(&lock(&self.state), slot, freed, record);
+        if record.header.kind == Kind::Replace {
+            return self.copy_step(&needed, record.header.message_id(), copies);
+        }
         for one in needed {
             if !self.copy_one(one, copies)? {
                 return Ok(false);
@@ -264,6 +267,66 @@ impl Log {
             Needed::Cancel(entry) => copies.cancels.push(entry),
         }
         Ok(true)
+    }
+
+    /// Copies what is needed of a record whose entries count together or not at all, as one record:
+    /// a batch may be torn between two.
+    fn copy_step(
+        &mut self,
+        needed: &[Needed],
+        message: Option<MessageId>,
+        copies: &mut Copies,
+    ) -> Result<bool, StoreError> {
+        let with_message = needed.iter().find(|one| matches!(one, Needed::Message(_)));
+        if let Some(message) = with_message {
+            // The merged record takes the place of all that was said of the message, ends included.
+            return self.copy_one(*message, copies);
+        }
+        if message.is_some_and(|message| copies.messages.contains(&message.get())) {
+            return Ok(true);
+        }
+        let mut entries = Vec::with_capacity(2 * needed.len());
+        for one in needed {
+            match one {
+                Needed::Began(id) => self.entries_of(*id, true, &mut entries)?,
+                Needed::Payload(id) => self.entries_of(*id, false, &mut entries)?,
+                Needed::End(entry) => entries.push((*entry, Vec::new())),
+                Needed::Cancel(_) | Needed::EndMessage(..) | Needed::Message(_) => {}
+            }
+        }
+        if entries.is_empty() {
+            return Ok(true);
+        }
+        let space = record_space(0, entries.iter().map(|(_, payload)| payload.len()));
+        if !self.has_room_for_copy(space, copies)? {
+            return Ok(false);
+        }
+        let entries = entries.iter().map(|(entry, payload)| (*entry, &payload[..]));
+        self.record(Kind::Replace, 0, message, &[], entries);
+        Ok(true)
+    }
+
+    /// What says where a live envelope is now: its newest payload, in a new beginning if it
+    /// `begins`.
+    fn entries_of(
+        &self,
+        id: EnvelopeId,
+        begins: bool,
+        entries: &mut Vec<(Entry, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        let (began, held) = {
+            let state = lock(&self.state);
+            let Some(place) = state.envelope(id) else { return Ok(()) };
+            (state.began(place), place.held())
+        };
+        let payload = self.payload(id)?;
+        if begins {
+            entries.push((Entry::bare(Act::End, id.get(), began), Vec::new()));
+            entries.push((Entry { held, ..Entry::bare(Act::Begin, id.get(), 0) }, payload));
+        } else {
+            entries.push((Entry { held, ..Entry::bare(Act::Update, id.get(), began) }, payload));
+        }
+        Ok(())
     }
 
     /// Whether so many more bytes fit into this batch, or into an empty segment.
@@ -318,25 +381,18 @@ impl Log {
         begins: bool,
         copies: &Copies,
     ) -> Result<bool, StoreError> {
-        let (began, held, length) = {
-            let state = lock(&self.state);
-            let Some(place) = state.envelope(id) else { return Ok(true) };
-            (state.began(place), place.held(), usize::from(place.length))
+        let Some(length) = lock(&self.state).envelope(id).map(|place| usize::from(place.length))
+        else {
+            return Ok(true);
         };
         if !self.has_room_for_copy(HEADER + 64 + length, copies)? {
             return Ok(false);
         }
-        let payload = self.payload(id)?;
-        let message = Some(id.message());
-        if begins {
-            let end = Entry::bare(Act::End, id.get(), began);
-            let begin = Entry { held, ..Entry::bare(Act::Begin, id.get(), 0) };
-            let entries = [(end, &[][..]), (begin, &payload[..])];
-            self.record(Kind::Replace, 0, message, &[], entries);
-        } else {
-            let update = Entry { held, ..Entry::bare(Act::Update, id.get(), began) };
-            self.record(Kind::Update, 0, message, &[], [(update, &payload[..])]);
-        }
+        let mut entries = Vec::with_capacity(2);
+        self.entries_of(id, begins, &mut entries)?;
+        let entries = entries.iter().map(|(entry, payload)| (*entry, &payload[..]));
+        let kind = if begins { Kind::Replace } else { Kind::Update };
+        self.record(kind, 0, Some(id.message()), &[], entries);
         Ok(true)
     }
 }

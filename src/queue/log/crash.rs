@@ -27,6 +27,9 @@ fn life(trial: &mut Trial, order: u64) {
         if let Some(id) = trial.pick(&mut random) {
             trial.replace(id);
         }
+        if let Some(id) = trial.pick(&mut random) {
+            trial.extend(id);
+        }
         trial.write();
         if let Some(id) = trial.pick(&mut random) {
             trial.hold(id, round.is_multiple_of(2));
@@ -279,7 +282,7 @@ fn settled(
 
 /// One random step of a life.
 fn wander(trial: &mut Trial, random: &mut Random) {
-    match random.below(20) {
+    match random.below(21) {
         0..=2 => trial.commit(1 + random.below(3) as usize),
         3 => {
             if let Some(id) = trial.pick(random) {
@@ -305,6 +308,11 @@ fn wander(trial: &mut Trial, random: &mut Random) {
         12..=15 => trial.job(random),
         16..=17 => trial.clean(),
         18 => trial.tick(),
+        19 => {
+            if let Some(id) = trial.pick(random) {
+                trial.extend(id);
+            }
+        }
         _ => {
             let kind = if random.below(2) == 0 { ErrorKind::Other } else { ErrorKind::StorageFull };
             let at = trial.disk.calls() + random.below(12);

@@ -61,7 +61,7 @@ use self::threads::{
 };
 use super::store::{
     Body, Commit, Completion, Cursor, Event, Health, LargeTicket, LargeWriter, NewEnvelope, Page,
-    Statistics, Store, StoreError, StoredBody, StoredEnvelope, check_envelopes,
+    Statistics, Store, StoreError, StoredBody, StoredEnvelope, check_envelopes, check_extension,
 };
 use crate::model::id::{EnvelopeId, MessageId};
 
@@ -246,6 +246,13 @@ impl Store for LogStore {
             return done(Err(StoreError::TooLarge));
         }
         self.push(Op::Update { envelope, payload, done });
+    }
+
+    fn extend(&mut self, update: NewEnvelope, new: Vec<NewEnvelope>, done: Completion<()>) {
+        if let Err(error) = check_extension(&update, &new) {
+            return done(Err(error));
+        }
+        self.push(Op::Extend { update, new, done });
     }
 
     fn done(&mut self, envelope: EnvelopeId) {

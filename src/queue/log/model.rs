@@ -2,7 +2,8 @@
 //!
 //! Promised is: no acknowledged message is lost; none is delivered again whose end was durable;
 //! none appears that was not acknowledged or being written; a commit comes whole or not at all; of
-//! an envelope and its replacement there is exactly one; payloads and bodies are what was stored.
+//! an envelope and its replacement there is exactly one; of a new payload and the envelope that
+//! begins with it both or neither; payloads and bodies are what was stored.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
@@ -39,6 +40,8 @@ pub(super) struct Promise {
     ended: bool,
     /// The envelope that it takes the place of.
     replaces: Option<EnvelopeId>,
+    /// The envelope with whose payload of this version it begins.
+    extends: Option<(EnvelopeId, u8)>,
 }
 
 /// What a completion said, for the model to learn.
@@ -46,6 +49,7 @@ pub(super) struct Promise {
 pub(super) enum Said {
     Committed(MessageId),
     Ended(EnvelopeId),
+    Extended(EnvelopeId, u8, EnvelopeId),
     Held(EnvelopeId, u32),
     Refused(MessageId, StoreError),
     Replaced(EnvelopeId, EnvelopeId),
@@ -179,10 +183,24 @@ impl Trial {
         self.queue.push_back(Op::End { envelope: id, done });
     }
 
-    pub(super) fn update(&mut self, id: EnvelopeId) {
+    fn next_version(&mut self, id: EnvelopeId) -> u8 {
         let promise = self.promises.get_mut(&id).unwrap();
         let version = promise.versions.last().unwrap().wrapping_add(1);
         promise.versions.insert(version);
+        version
+    }
+
+    pub(super) fn extend(&mut self, id: EnvelopeId) {
+        let version = self.next_version(id);
+        let new = self.new_envelope(id.message());
+        self.promises.get_mut(&new.id).unwrap().extends = Some((id, version));
+        let done = self.completion(Said::Extended(id, version, new.id));
+        let update = NewEnvelope { id, payload: payload(id, version) };
+        self.queue.push_back(Op::Extend { update, new: vec![new], done });
+    }
+
+    pub(super) fn update(&mut self, id: EnvelopeId) {
+        let version = self.next_version(id);
         let done = self.completion(Said::Updated(id, version));
         self.queue.push_back(Op::Update { envelope: id, payload: payload(id, version), done });
     }
@@ -273,6 +291,11 @@ impl Trial {
                     }
                 }
                 Said::Ended(id) => self.promises.get_mut(&id).unwrap().ended = true,
+                Said::Extended(id, version, new) => {
+                    let versions = &mut self.promises.get_mut(&id).unwrap().versions;
+                    versions.retain(|other| *other >= version);
+                    self.promises.get_mut(&new).unwrap().begun = true;
+                }
                 Said::Updated(id, version) => {
                     let versions = &mut self.promises.get_mut(&id).unwrap().versions;
                     versions.retain(|other| *other >= version);
@@ -325,9 +348,27 @@ impl Trial {
                 assert!(count == 1 || asked_otherwise, "{case}: {old} and {id}: {count} are there");
             }
         }
+        self.check_extensions(log, &live, case);
         let messages: BTreeSet<MessageId> = self.promises.keys().map(|id| id.message()).collect();
         for message in messages {
             self.check_message(log, message, &live, case);
+        }
+    }
+
+    /// An envelope that began with another's new payload is there if that payload was ever stored.
+    fn check_extensions(&self, log: &Log, live: &BTreeSet<EnvelopeId>, case: &str) {
+        for (id, promise) in &self.promises {
+            let Some((old, version)) = promise.extends.filter(|_| !promise.void) else { continue };
+            let Some(stored) = log.payload(old).ok().and_then(|bytes| bytes.first().copied())
+            else {
+                continue;
+            };
+            if stored == version && !promise.end_asked {
+                assert!(live.contains(id), "{case}: {old} has payload {version} without {id}");
+            }
+            if live.contains(id) {
+                assert!(stored >= version, "{case}: {id} without payload {version} of {old}");
+            }
         }
     }
 
@@ -342,7 +383,10 @@ impl Trial {
         let count = live.iter().filter(of).count();
         let pending = self.promises.iter().filter(|(id, _)| of(id));
         let (all, unacknowledged) = pending.fold((0, 0), |(all, unacknowledged), (_, promise)| {
-            let plain = !promise.begun && !promise.end_asked && promise.replaces.is_none();
+            let plain = !promise.begun
+                && !promise.end_asked
+                && promise.replaces.is_none()
+                && promise.extends.is_none();
             (all + 1, unacknowledged + usize::from(plain))
         });
         if unacknowledged == all {

@@ -49,6 +49,8 @@ pub(super) enum Op {
     },
     /// An envelope ends.
     End { envelope: EnvelopeId, done: Option<Completion<()>> },
+    /// An envelope's new payload, and others that begin with it.
+    Extend { update: NewEnvelope, new: Vec<NewEnvelope>, done: Completion<()> },
     /// An envelope is held or let go.
     Hold { envelope: EnvelopeId, held: bool, done: Completion<()> },
     /// An envelope ends and others begin.
@@ -74,6 +76,7 @@ impl Op {
                 payloads(envelopes) + padded(body)
             }
             Op::Hold { .. } => record_space(0, std::iter::once(MAX_PAYLOAD)),
+            Op::Extend { update, new, .. } => payloads(new) + ENTRY + padded(update.payload.len()),
             Op::Replace { new, .. } => payloads(new) + ENTRY,
             Op::Update { payload, .. } => record_space(0, std::iter::once(payload.len())),
         }
@@ -91,9 +94,10 @@ impl Op {
                     done(Err(error.clone()));
                 }
             }
-            Op::Hold { done, .. } | Op::Replace { done, .. } | Op::Update { done, .. } => {
-                done(Err(error.clone()));
-            }
+            Op::Extend { done, .. }
+            | Op::Hold { done, .. }
+            | Op::Replace { done, .. }
+            | Op::Update { done, .. } => done(Err(error.clone())),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) enum Kind {
     Done = 4,
     /// Messages that end, with all that was said of them up to a sequence number.
     MessageDone = 5,
-    /// An envelope that ends and those that take its place.
+    /// An envelope that ends or has a new payload, and those that begin with that.
     Replace = 6,
     /// Sequence numbers that never counted.
     Cancel = 7,

@@ -70,7 +70,8 @@ impl Log {
                 self.discard(message, &body);
                 answer.give(Err(error.clone()));
             }
-            Op::Hold { done, .. }
+            Op::Extend { done, .. }
+            | Op::Hold { done, .. }
             | Op::Replace { done, .. }
             | Op::Update { done, .. }
             | Op::End { done: Some(done), .. } => done(Err(error.clone())),

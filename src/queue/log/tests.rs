@@ -92,6 +92,38 @@ fn a_message_is_stored_read_updated_and_ended_over_restarts() {
 }
 
 #[test]
+fn an_envelope_is_extended_whole_or_not_at_all_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let message = lease(&mut store, 1)[0];
+    let ids = commit(&mut store, message, Body::Inline(Vec::new()), &[b"one"]).unwrap();
+    let new = |low: u32, payload: &[u8]| NewEnvelope {
+        id: message.envelope(NonZeroU32::new(low).unwrap()),
+        payload: payload.to_vec(),
+    };
+    wait(|done| store.hold(ids[0], true, done)).unwrap();
+    wait(|done| store.extend(new(1, b"later"), vec![new(2, b"report")], done)).unwrap();
+    let known = wait(|done| store.extend(new(1, b"x"), vec![new(2, b"x")], done));
+    assert!(matches!(known, Err(StoreError::Duplicate)), "{known:?}");
+    let same = wait(|done| store.extend(new(1, b"x"), vec![new(1, b"x")], done));
+    assert!(matches!(same, Err(StoreError::Duplicate)), "{same:?}");
+    let gone = wait(|done| store.extend(new(8, b"x"), vec![new(9, b"x")], done));
+    assert!(matches!(gone, Err(StoreError::NotFound)), "{gone:?}");
+    // Requests on one envelope are carried out in their order, whatever batch they fall into.
+    store.update(ids[0], b"again".to_vec(), Box::new(|_| {}));
+    wait(|done| store.extend(new(1, b"last"), vec![new(3, b"second")], done)).unwrap();
+    store.shutdown();
+
+    let mut store = open(dir.path());
+    let found = all(&mut store);
+    let seen: Vec<_> = found.iter().map(|e| (e.id, &e.payload[..], e.held)).collect();
+    let [second, third] = [new(2, b"").id, new(3, b"").id];
+    let expected =
+        [(ids[0], &b"last"[..], true), (second, b"report", false), (third, b"second", false)];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn a_large_body_is_a_file_and_goes_with_its_message() {
     use std::io::{Read as _, Write as _};
     let dir = tempfile::tempdir().unwrap();
