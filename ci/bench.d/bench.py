@@ -18,7 +18,7 @@ from pathlib import Path
 
 import report
 import scenes
-from peers import Roots
+from peers import Roots, default_cache
 from pillarbox import Pillarbox
 from scenes import Scene
 from servers import Exim, Failed, OpenSmtpd, Postfix
@@ -130,9 +130,7 @@ def chosen_servers(options):
     if os.geteuid() != 0 and any(name != "pillarbox" for name in wanted):
         print("not root: peers are left out, since they need roots of their own")
         wanted = [name for name in wanted if name == "pillarbox"]
-    cache = options.cache or Path(
-        os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "pillarbox-bench"
-    )
+    cache = options.cache or default_cache()
     roots = Roots(cache)
     makers = {
         "pillarbox": lambda: Pillarbox(options.binaries or build_programs()),

@@ -3,6 +3,8 @@
 Postfix and Exim come from Debian 12 (bookworm), OpenSMTPD from Debian unstable (sid), since 12 has
 6.8 only. A root is made with debootstrap, which is itself unpacked into the cache where the system
 has none. Needs root, for chroot(2), and Debian's archive key.
+
+Run as a program it fetches the root of Debian 12, whose programs the tests exchange mail with too.
 """
 
 import os
@@ -10,7 +12,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-MIRROR = "http://deb.debian.org/debian"
+# What the root of Debian 12 has besides Exim, which excludes Postfix: for benchmark and tests.
+BOOKWORM = "postfix dovecot-lmtpd python3 swaks"
+SID = "opensmtpd ca-certificates"
 # Users of local deliveries inside the roots.
 FIRST_UID = 5000
 MAILBOXES = 10
@@ -25,6 +29,17 @@ def run(command, **options):
     return done.stdout.decode(errors="replace")
 
 
+def default_cache():
+    """Where the roots are kept if nothing else is said."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "pillarbox-bench")
+
+
+def mirror():
+    """Where this machine gets Debian's packages from."""
+    wanted = ["Created-By: Packages", "Origin: Debian", "Codename: bookworm"]
+    return run(["apt-get", "indextargets", "--format", "$(SITE)", *wanted]).split()[0]
+
+
 class Roots:
     """The cache and the roots in it."""
 
@@ -33,17 +48,18 @@ class Roots:
 
     def bookworm(self):
         """The root with Postfix, and Exim under /opt/exim beside it (they exclude each other)."""
-        return self._root("bookworm", self._install_postfix_and_exim)
+        return self._root("bookworm", BOOKWORM, self._unpack_exim)
 
     def sid(self):
         """The root with OpenSMTPD."""
-        return self._root("sid", self._install_opensmtpd)
+        return self._root("sid", SID, lambda root: None)
 
-    def _root(self, suite, install):
+    def _root(self, suite, packages, install_more):
         root = self.cache / suite
         ready = self.cache / f"{suite}.ready"
-        if ready.exists():
+        if ready.exists() and ready.read_text() == packages:
             return root
+        ready.unlink(missing_ok=True)
         print(f"fetching Debian {suite} into {root} (once)", flush=True)
         self.cache.mkdir(parents=True, exist_ok=True)
         if root.exists():
@@ -54,14 +70,15 @@ class Roots:
             tool = self._unpacked_debootstrap()
             debootstrap = tool / "usr/sbin/debootstrap"
             environment["DEBOOTSTRAP_DIR"] = str(tool / "usr/share/debootstrap")
-        command = [debootstrap, "--variant=minbase", suite, root, MIRROR]
+        command = [debootstrap, "--variant=minbase", suite, root, mirror()]
         run(command, env=environment)
         policy = root / "usr/sbin/policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 101\n")  # packages start nothing
         policy.chmod(0o755)
-        install(root)
+        self._chroot(root, f"apt-get install -y --no-install-recommends {packages}")
+        install_more(root)
         self._settle(root)
-        ready.touch()
+        ready.write_text(packages)
         return root
 
     def _unpacked_debootstrap(self):
@@ -77,14 +94,10 @@ class Roots:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
         return run(["chroot", root, "sh", "-ec", script], env=environment)
 
-    def _install_opensmtpd(self, root):
-        self._chroot(root, "apt-get install -y --no-install-recommends opensmtpd ca-certificates")
-
-    def _install_postfix_and_exim(self, root):
+    def _unpack_exim(self, root):
         self._chroot(
             root,
             """
-            apt-get install -y --no-install-recommends postfix
             depends=$(apt-cache depends exim4-daemon-light exim4-base |
                 sed -n 's/^ *Depends: //p' | grep -v '^<\\|exim\\|debconf\\|cron\\|mail-transport' |
                 sort -u)
@@ -106,3 +119,7 @@ class Roots:
             (root / directory).mkdir(parents=True, exist_ok=True)
         (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
+
+
+if __name__ == "__main__":
+    Roots(default_cache()).bookworm()

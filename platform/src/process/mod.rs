@@ -1,6 +1,6 @@
 //! Starting, watching and signalling processes.
 //!
-//! [`spawn`] serves any caller, threaded or not; [`run_in_child`] only one without threads.
+//! [`spawn()`] serves any caller, threaded or not; [`run_in_child`] only one without threads.
 
 mod child;
 mod descriptors;
