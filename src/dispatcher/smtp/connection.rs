@@ -19,7 +19,7 @@ use super::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
     Severity,
 };
-use crate::dispatcher::shared::{Counted, Shared};
+use crate::dispatcher::shared::{BodyShare, Counted, Shared};
 use crate::ipc::blob::Blob;
 use crate::ipc::message::lookup::{
     DispatcherToLookup, Expansion as Answered, LookupToDispatcher, SessionFacts,
@@ -52,6 +52,7 @@ pub struct Connection<S> {
     idle_timeout: Duration,
     /// Binds routes to the transaction that asked for them.
     transaction: u64,
+    share: BodyShare,
     /// File of a body that does not stay in memory.
     spill: Option<Spill>,
 }
@@ -64,7 +65,9 @@ struct Spill {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     /// A connection that was just accepted.
     pub fn new(stream: S, session: Session, shared: Arc<Shared>, idle_timeout: Duration) -> Self {
+        let share = BodyShare::new(&shared);
         Self {
+            share,
             stream,
             session,
             shared,
@@ -122,6 +125,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     self.session.answer(Answer::MessageId(request, lease));
                 }
                 Action::Receive => {
+                    let held = self.session.body_in_memory();
+                    if !self.share.set(held) && held > 0 {
+                        let piece = self.session.take_body();
+                        self.store_piece(message, &piece).await;
+                        self.share.set(0);
+                    }
                     self.flush().await;
                     self.receive(&mut naming).await;
                 }
