@@ -364,6 +364,7 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
         }
     }
     let count = envelopes.len();
+    let total = u32::try_from(count).unwrap_or(u32::MAX);
     while envelopes.len() > ENVELOPES_IN_FRAME {
         let rest = envelopes.split_off(ENVELOPES_IN_FRAME);
         let some = std::mem::replace(&mut envelopes, rest);
@@ -378,7 +379,8 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
         }
     };
     let origin = Box::new(Arc::unwrap_or_clone(commit.origin));
-    let request = DispatcherToQueue::Commit { message, transaction, origin, envelopes, body };
+    let request =
+        DispatcherToQueue::Commit { message, transaction, origin, total, envelopes, body };
     let result = match shared.queue.request(&request, None).await {
         Ok((QueueToDispatcher::Committed(Ok(())), _)) => Ok(()),
         Ok((QueueToDispatcher::Committed(Err(refusal)), _)) => Err(refused(refusal)),
