@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use platform::disk::MemoryProbe;
 use platform::privilege::{self, Identity};
@@ -71,7 +71,9 @@ impl Directory {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("confinement-{}-{number}", std::process::id());
+        // A killed run leaves its directories, and process ids come again.
+        let now = UNIX_EPOCH.elapsed().unwrap().as_nanos();
+        let name = format!("confinement-{}-{now}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

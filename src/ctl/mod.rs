@@ -2,7 +2,7 @@
 //!
 //! [`program`] is what `main` runs: it finds the server ([`state`]), reads the command line
 //! ([`words`], [`sendmail::options`]) and carries it out ([`command`], [`sendmail`]) over a
-//! [`connection`] to the control socket. [`format`], [`envelope_text`] and [`escape`]
+//! [`connection`] to the control socket. [`mod@format`], [`envelope_text`] and [`escape`]
 //! are what is printed.
 
 pub mod command;
