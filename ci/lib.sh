@@ -37,8 +37,8 @@ install_packages() {
     fi
     say "installing packages that are missing: $*"
     local quiet=(-qq -o "Dpkg::Use-Pty=0")
-    apt-cache show "$@" >/dev/null 2>&1 || "${become[@]}" apt-get "${quiet[@]}" update ||
-        die "the list of packages cannot be fetched"
+    # A new machine's list is old, and may lack what its security archive has.
+    "${become[@]}" apt-get "${quiet[@]}" update || say "the list of packages stays as it was"
     "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get "${quiet[@]}" install --yes --no-install-recommends "$@" >/dev/null ||
         die "could not install them; by hand: $wanted"
