@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
+#[path = "common/install.rs"]
+mod install;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -13,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use platform::privilege::is_root;
+
+use install::copy_program;
 
 const PROGRAMS: [(&str, &str); 5] = [
     ("mail.lmtp", env!("CARGO_BIN_EXE_mail-lmtp")),
@@ -32,7 +37,7 @@ impl Installation {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for (name, built) in PROGRAMS {
-            fs::copy(built, directory.path().join(name)).unwrap();
+            copy_program(built, directory.path().join(name));
         }
         let home = directory.path().join("home");
         fs::create_dir(&home).unwrap();

@@ -121,6 +121,7 @@ impl Scene {
             message,
             transaction,
             origin: Box::new(origin()),
+            total: 1,
             envelopes,
             body,
         };

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
+#[path = "common/install.rs"]
+mod install;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,6 +22,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use platform::privilege::is_root;
 use platform::users::Account;
+
+use install::copy_program;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,8 +66,8 @@ impl Daemon {
             chown(path("state"), Some(account.uid), Some(account.gid)).unwrap();
         }
         // An ordinary account may not be able to reach the directory of the build.
-        fs::copy(env!("CARGO_BIN_EXE_smtpd"), path("smtpd")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_smtpctl"), path("smtpctl")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_smtpd"), path("smtpd"));
+        copy_program(env!("CARGO_BIN_EXE_smtpctl"), path("smtpctl"));
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = format!(
             "listen on 127.0.0.1 port {}\n\

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
+#[path = "common/install.rs"]
+mod install;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -27,6 +30,8 @@ use pillarbox::model::outcome::Outcome;
 use pillarbox::model::{Mailbox, MessageId, ReversePath};
 use platform::privilege::is_root;
 use platform::process::{ExitStatus, Pid, Signal, signal, spawn, wait_for};
+
+use install::copy_program;
 
 type Jobs = Channel<DispatcherToWorker, WorkerToDispatcher>;
 
@@ -66,7 +71,7 @@ impl Spawner {
             ("mail.maildir", env!("CARGO_BIN_EXE_mail-maildir")),
             ("mail.mda", env!("CARGO_BIN_EXE_mail-mda")),
         ] {
-            fs::copy(built, libexec.join(name)).unwrap();
+            copy_program(built, libexec.join(name));
         }
         let home = directory.path().join("home");
         if is_root() {

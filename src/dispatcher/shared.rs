@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
 use crate::ipc::neighbour::Neighbour;
 use crate::model::MessageId;
 use crate::model::dns::{Confirmed, Reverse};
-use crate::model::limits::{COMMIT_DEADLINE, LEASED_IDS};
+use crate::model::limits::{BODIES_IN_MEMORY, COMMIT_DEADLINE, LEASED_IDS};
 use crate::process::ParentLink;
 
 /// Leased ids below which more are asked for.
@@ -41,6 +41,8 @@ pub struct Shared {
     pub bodies: Bodies,
     /// What is counted.
     pub counters: Counters,
+    /// Bytes of bodies in the memory of all sessions.
+    body_bytes: AtomicUsize,
     ids: Mutex<Vec<MessageId>>,
     leasing: tokio::sync::Mutex<()>,
     names: Mutex<HashMap<IpAddr, (Instant, Reverse)>>,
@@ -64,6 +66,41 @@ pub struct Counters {
     pub delivering: AtomicI64,
     /// Messages whose commit is under way.
     pub committing: AtomicI64,
+}
+
+/// A session's part of the memory that all bodies together may have.
+#[derive(Debug)]
+pub struct BodyShare {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl BodyShare {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), bytes: 0 }
+    }
+
+    /// Notes how much the session holds now. False if all sessions together hold too much.
+    pub fn set(&mut self, bytes: usize) -> bool {
+        let all = &self.shared.body_bytes;
+        let total = if bytes >= self.bytes {
+            let more = bytes - self.bytes;
+            all.fetch_add(more, Ordering::Relaxed) + more
+        } else {
+            let less = self.bytes - bytes;
+            all.fetch_sub(less, Ordering::Relaxed) - less
+        };
+        self.bytes = bytes;
+        total <= BODIES_IN_MEMORY
+    }
+}
+
+impl Drop for BodyShare {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Random numbers, drawn from the system a page at a time.
@@ -99,6 +136,7 @@ impl Shared {
             queue: Neighbour::default(),
             bodies: Bodies::default(),
             counters: Counters::default(),
+            body_bytes: AtomicUsize::new(0),
             ids: Mutex::new(Vec::new()),
             leasing: tokio::sync::Mutex::new(()),
             names: Mutex::new(HashMap::new()),
@@ -132,8 +170,9 @@ impl Shared {
                 (ids.pop(), ids.len() < FEW_IDS)
             };
             if let Some(id) = id {
-                if few && self.leasing.try_lock().is_ok() {
-                    self.lease_more().await?;
+                if few && let Ok(_asking) = self.leasing.try_lock() {
+                    // There is one at hand; who finds none is told.
+                    let _later = self.lease_more().await;
                 }
                 return Ok(id);
             }

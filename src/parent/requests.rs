@@ -196,3 +196,71 @@ pub fn open_regular(path: &str) -> io::Result<File> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::tests::good;
+    use crate::ipc::message::worker::Method;
+    use crate::model::{EnvelopeId, Mailbox, ReversePath};
+
+    fn offices() -> Offices {
+        Offices {
+            spawner: Neighbour::default(),
+            config: Arc::new(good("action \"a\" maildir\nmatch for local action \"a\"")),
+            job_key: Key::new([1; 32]),
+            setup: SpawnerSetup {
+                daemon: None,
+                mailboxes: String::new(),
+                libexec: String::new(),
+                server_name: String::new(),
+                rootless: false,
+            },
+        }
+    }
+
+    fn record(identity: &Identity) -> JobRecord {
+        let address = Mailbox::parse("alice@example.org").unwrap();
+        JobRecord {
+            job: 1,
+            envelope: EnvelopeId::new(0x1_0000_0001).unwrap(),
+            identity: identity.clone(),
+            user: "alice".to_owned(),
+            method: Method::Mbox,
+            overridden: false,
+            wrapper: None,
+            sender: ReversePath::NULL,
+            recipient: address.clone(),
+            destination: address,
+            subaddress: String::new(),
+            delimiter: "+".to_owned(),
+        }
+    }
+
+    // Design, section 1, Trust: the dispatcher can name neither a user nor a command.
+    #[tokio::test]
+    async fn a_worker_is_started_only_for_a_job_that_the_queue_has_sealed() {
+        let offices = offices();
+        let alice = Identity { account: "alice".to_owned(), root_mailbox: false, programs: false };
+        let root = Identity { account: "root".to_owned(), root_mailbox: true, programs: false };
+        let key = identity_key(&offices.job_key, &alice);
+        let foreign = identity_key(&Key::new([2; 32]), &alice);
+        let forged = [
+            ("with another key", alice.clone(), foreign.seal(&record(&alice)).unwrap()),
+            ("for another identity", root.clone(), key.seal(&record(&alice)).unwrap()),
+            ("that names another", alice.clone(), key.seal(&record(&root)).unwrap()),
+        ];
+        // There is no spawner: a job that is believed waits for one, a forged one is refused at once.
+        let soon = Duration::from_millis(200);
+        for (name, identity, ticket) in forged {
+            let answer = timeout(soon, offices.start_worker(identity, &ticket)).await;
+            assert!(answer.is_ok_and(|answer| answer.is_err()), "{name}");
+        }
+        let genuine = key.seal(&record(&alice)).unwrap();
+        assert!(timeout(soon, offices.start_worker(alice, &genuine)).await.is_err());
+    }
+}

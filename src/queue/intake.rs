@@ -20,8 +20,10 @@ use crate::model::{Envelope, MessageId};
 
 /// Envelopes of one message at most, all frames together.
 const MAX_ENVELOPES: usize = 100_000;
-/// Messages that may be announced and not yet committed.
+/// Messages that may be announced, or have a large body open, and are not yet committed.
 const MAX_ANNOUNCED: usize = 8192;
+/// Envelopes announced and not yet committed, of all messages together.
+const MAX_WAITING: usize = 4 * MAX_ENVELOPES;
 
 /// How the dispatcher is answered.
 type Answer = Responder<QueueToDispatcher, DispatcherToQueue>;
@@ -31,6 +33,8 @@ type Answer = Responder<QueueToDispatcher, DispatcherToQueue>;
 pub(super) struct Intake {
     route_key: Option<Key>,
     announced: HashMap<MessageId, Vec<NewEnvelope>>,
+    /// How many envelopes are in `announced`.
+    waiting: usize,
     large: HashMap<MessageId, LargeTicket>,
 }
 
@@ -39,8 +43,15 @@ impl Intake {
         Self {
             route_key: setup.keys.route.clone(),
             announced: HashMap::new(),
+            waiting: 0,
             large: HashMap::new(),
         }
+    }
+
+    fn take_announced(&mut self, message: MessageId) -> Vec<NewEnvelope> {
+        let announced = self.announced.remove(&message).unwrap_or_default();
+        self.waiting -= announced.len();
+        announced
     }
 }
 
@@ -55,8 +66,16 @@ impl Queue {
             DispatcherToQueue::AddEnvelopes { message, envelopes } => {
                 self.announce(message, envelopes);
             }
-            DispatcherToQueue::Commit { message, transaction, origin, envelopes, body } => {
-                self.commit(message, transaction, &origin, envelopes, body, answer);
+            DispatcherToQueue::Commit { message, transaction, origin, total, envelopes, body } => {
+                let mut all = self.intake.take_announced(message);
+                all.extend(envelopes);
+                if all.len() != total as usize {
+                    // More than there was room for.
+                    self.forget(message);
+                    self.refuse(answer, Refusal::Failed);
+                    return;
+                }
+                self.commit(message, transaction, &origin, all, body, answer);
             }
             DispatcherToQueue::Forget { message } => self.forget(message),
             DispatcherToQueue::LeaseIds { count } => self.lease(count, answer),
@@ -84,13 +103,16 @@ impl Queue {
         }
         let announced = self.intake.announced.entry(message).or_default();
         // A commit that lacks some of its envelopes is refused: its count is part of it.
-        if announced.len() + envelopes.len() <= MAX_ENVELOPES {
+        let room = announced.len() + envelopes.len() <= MAX_ENVELOPES
+            && self.intake.waiting + envelopes.len() <= MAX_WAITING;
+        if room {
+            self.intake.waiting += envelopes.len();
             announced.extend(envelopes);
         }
     }
 
     fn forget(&mut self, message: MessageId) {
-        self.intake.announced.remove(&message);
+        self.intake.take_announced(message);
         if let Some(ticket) = self.intake.large.remove(&message) {
             self.store.discard_large(ticket);
         }
@@ -107,7 +129,7 @@ impl Queue {
     }
 
     fn open_large(&mut self, message: MessageId, answer: Answer) {
-        if self.intake.large.contains_key(&message) {
+        if self.intake.large.contains_key(&message) || self.intake.large.len() >= MAX_ANNOUNCED {
             reply(answer, &QueueToDispatcher::Opened(Err(Refusal::Forbidden)));
             return;
         }
@@ -132,8 +154,6 @@ impl Queue {
         body: CommitBody,
         answer: Answer,
     ) {
-        let mut all = self.intake.announced.remove(&message).unwrap_or_default();
-        all.extend(envelopes);
         let body = match self.body_of(message, body) {
             Ok(body) => body,
             Err(refusal) => {
@@ -142,7 +162,7 @@ impl Queue {
                 return;
             }
         };
-        let envelopes = match self.open_seals(message, transaction, origin, all) {
+        let envelopes = match self.open_seals(message, transaction, origin, envelopes) {
             Ok(envelopes) => envelopes,
             Err(refusal) => {
                 if let Body::Large { ticket, .. } = body {

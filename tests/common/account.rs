@@ -67,7 +67,7 @@ impl Programs {
         if !programs.can_be_started() {
             for (name, built) in PROGRAMS {
                 fs::remove_file(programs.path(name)).unwrap();
-                fs::copy(built, programs.path(name)).unwrap();
+                super::install::copy_program(built, programs.path(name));
             }
         }
         *shared = Arc::downgrade(&programs);

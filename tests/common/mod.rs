@@ -12,6 +12,7 @@
 pub mod account;
 pub mod control;
 pub mod dns;
+pub mod install;
 pub mod load;
 pub mod maildir;
 pub mod peer;

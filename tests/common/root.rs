@@ -80,7 +80,10 @@ impl Server {
         fs::write(path.join("etc/group"), group).unwrap();
 
         let programs = Programs::installed();
-        fs::copy(programs.path("mail.mda"), path.join("libexec/opensmtpd/mail.mda")).unwrap();
+        super::install::copy_program(
+            programs.path("mail.mda"),
+            path.join("libexec/opensmtpd/mail.mda"),
+        );
 
         let words = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh"].map(OsString::from);
         let words = words.into_iter().chain([path.into()]).collect();

@@ -3,7 +3,7 @@
 //! The base is what the C library, the allocator, threads and an asynchronous runtime need; glibc
 //! and musl differ, and both are here. A role's own calls come on top.
 //!
-//! Sources: system calls seen with strace under both C libraries; the roles' duties in the table of
+//! Sources: the duties of the roles, tried by the tests of this crate under glibc; the roles' duties in the table of
 //! `docs/sandbox.md`.
 
 use crate::role::Role;

@@ -19,7 +19,7 @@ use super::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
     Severity,
 };
-use crate::dispatcher::shared::{Counted, Shared};
+use crate::dispatcher::shared::{BodyShare, Counted, Shared};
 use crate::ipc::blob::Blob;
 use crate::ipc::message::lookup::{
     DispatcherToLookup, Expansion as Answered, LookupToDispatcher, SessionFacts,
@@ -52,6 +52,7 @@ pub struct Connection<S> {
     idle_timeout: Duration,
     /// Binds routes to the transaction that asked for them.
     transaction: u64,
+    share: BodyShare,
     /// File of a body that does not stay in memory.
     spill: Option<Spill>,
 }
@@ -64,7 +65,9 @@ struct Spill {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     /// A connection that was just accepted.
     pub fn new(stream: S, session: Session, shared: Arc<Shared>, idle_timeout: Duration) -> Self {
+        let share = BodyShare::new(&shared);
         Self {
+            share,
             stream,
             session,
             shared,
@@ -122,6 +125,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     self.session.answer(Answer::MessageId(request, lease));
                 }
                 Action::Receive => {
+                    let held = self.session.body_in_memory();
+                    if !self.share.set(held) && held > 0 {
+                        let piece = self.session.take_body();
+                        self.store_piece(message, &piece).await;
+                        self.share.set(0);
+                    }
                     self.flush().await;
                     self.receive(&mut naming).await;
                 }
@@ -355,6 +364,7 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
         }
     }
     let count = envelopes.len();
+    let total = u32::try_from(count).unwrap_or(u32::MAX);
     while envelopes.len() > ENVELOPES_IN_FRAME {
         let rest = envelopes.split_off(ENVELOPES_IN_FRAME);
         let some = std::mem::replace(&mut envelopes, rest);
@@ -369,7 +379,8 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
         }
     };
     let origin = Box::new(Arc::unwrap_or_clone(commit.origin));
-    let request = DispatcherToQueue::Commit { message, transaction, origin, envelopes, body };
+    let request =
+        DispatcherToQueue::Commit { message, transaction, origin, total, envelopes, body };
     let result = match shared.queue.request(&request, None).await {
         Ok((QueueToDispatcher::Committed(Ok(())), _)) => Ok(()),
         Ok((QueueToDispatcher::Committed(Err(refusal)), _)) => Err(refused(refusal)),

@@ -29,6 +29,8 @@ pub enum DispatcherToQueue {
         transaction: u64,
         /// Facts of the session, and the sender.
         origin: Box<Origin>,
+        /// How many envelopes it has in all, those sent before it included.
+        total: u32,
         /// Its envelopes, or the last of them.
         envelopes: Vec<NewEnvelope>,
         /// The message itself.
