@@ -110,7 +110,10 @@ fn only_the_queue_holds_the_spool_and_only_the_dispatcher_the_listeners() {
         assert_eq!(listens, role == "dispatcher", "{role}: {open:?}");
         let log = server.path("log").display().to_string();
         for path in open.iter().filter(|path| path.starts_with('/') && **path != log) {
-            let harmless = path.starts_with("/dev/") || path.starts_with("/proc/");
+            // Where the test itself runs in a chroot, paths begin with its root.
+            let harmless = path.ends_with("/dev/null")
+                || path.starts_with("/dev/")
+                || path.starts_with("/proc/");
             assert!(harmless || role == "queue", "{role} holds {path}");
         }
     }

@@ -3,7 +3,7 @@
 //! Sources: the queue page of the specification, section 5.9, for the forms of a destination.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -201,11 +201,20 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
+/// The addresses of a host. `localhost` is this machine, whatever the system's look-up would do to
+/// find that out (RFC 6761, section 6.3): a confined worker may not let it do everything.
+fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
+    }
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
 fn connect(destination: &str) -> io::Result<TcpStream> {
     let (host, port) =
         host_and_port(destination).ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in (host, port).to_socket_addrs()? {
+    for address in addresses_of(host, port)? {
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
