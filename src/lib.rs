@@ -26,6 +26,8 @@ pub mod proto;
 pub mod queue;
 pub mod scheduler;
 pub mod spawner;
+#[cfg(test)]
+mod spec_case;
 pub mod table;
 pub mod time;
 pub mod worker;

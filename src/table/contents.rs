@@ -128,6 +128,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec_case;
 
     fn list(keys: &[&str]) -> Table {
         let entries =
@@ -151,6 +152,7 @@ mod tests {
         for (number, service, entry, key, expected) in cases {
             let found = list(&[entry]).contains(service, key, '+');
             assert_eq!(found, expected, "config case {number}: {entry} {key}");
+            spec_case::ran("config", number);
         }
     }
 
@@ -165,6 +167,7 @@ mod tests {
         assert_eq!(table.value("DUP"), Some("B"));
         assert_eq!(table.len(), 1);
         assert_eq!(table.value("other"), None);
+        spec_case::ran("config", 184);
     }
 
     #[test]
@@ -174,5 +177,6 @@ mod tests {
         let turns: Vec<_> = (0..5).filter_map(|turn| table.in_turn(turn)).collect();
         assert_eq!(turns, ["10.0.0.1", "10.0.0.2", "[::1]", "[::2]", "10.0.0.1"]);
         assert_eq!(list(&[]).in_turn(0), None);
+        spec_case::ran("config", 190);
     }
 }

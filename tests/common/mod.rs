@@ -22,4 +22,6 @@ pub mod role;
 pub mod root;
 pub mod server;
 pub mod sink;
+#[path = "../../src/spec_case.rs"]
+pub mod spec_case;
 pub mod wait;
