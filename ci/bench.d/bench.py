@@ -99,7 +99,9 @@ def arguments():
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     parser.add_argument("--rounds", type=int, default=None, help="default 5, quick 1")
     parser.add_argument("--servers", default=None, help="comma list, default all four")
-    parser.add_argument("--scenes", default="", help="only scenes whose title has this")
+    parser.add_argument(
+        "--scenes", action="append", help="only scenes whose title has this; may be repeated"
+    )
     parser.add_argument("--binaries", default=None, help="directory of built programs")
     parser.add_argument("--disk", default=str(TOP / "target/bench"), help="directory on a disk")
     parser.add_argument("--cache", default=None, help="where the peers' roots are kept")
@@ -180,7 +182,12 @@ def main():
     signal.signal(signal.SIGTERM, interrupted)
     scenes.raise_descriptor_limit()
     rounds = options.rounds or (1 if options.quick else 5)
-    chosen = [scene for scene in catalogue(options.quick) if options.scenes in scene.title]
+    parts = options.scenes or [""]
+    chosen = [
+        scene
+        for scene in catalogue(options.quick)
+        if any(part in scene.title for part in parts)
+    ]
     servers = chosen_servers(options)
     loader = build_loader()
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
