@@ -3,6 +3,8 @@
 //! The record of a job is sealed by the queue with the key of the worker's identity: the dispatcher
 //! carries it and can neither make nor change one.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::blob::Blob;
@@ -28,8 +30,8 @@ pub struct Identity {
     pub account: String,
     /// The one exception: root's mailbox, served by a worker under the daemon's own user.
     pub root_mailbox: bool,
-    /// Whether its jobs start programs ([`JobRecord::starts_programs`]). A worker that starts none
-    /// is confined.
+    /// Whether its jobs start programs ([`JobRecord::starts_programs`]) or need the system's look-up
+    /// of names ([`Method::looks_up_names`]). A worker that does neither is confined.
     pub programs: bool,
 }
 
@@ -136,6 +138,21 @@ impl Method {
     }
 }
 
+impl Method {
+    /// Whether it needs the address of a host that is given by name. What the system's look-up
+    /// reads and whom it asks is the system's matter, so a confined worker cannot do it; `localhost`
+    /// and addresses need none.
+    #[must_use]
+    pub fn looks_up_names(&self) -> bool {
+        let Self::Lmtp { destination, .. } = self else { return false };
+        if destination.starts_with(['/', '[']) || destination.parse::<IpAddr>().is_ok() {
+            return false;
+        }
+        let host = destination.split_once(':').map_or(destination.as_str(), |(host, _)| host);
+        !host.eq_ignore_ascii_case("localhost") && host.parse::<IpAddr>().is_err()
+    }
+}
+
 /// What the dispatcher says to a worker.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum DispatcherToWorker {
@@ -179,4 +196,31 @@ pub enum JobBody {
 pub enum WorkerToDispatcher {
     /// What came of a job (reply). Its text is at most [`crate::model::limits::WORKER_ANSWER`].
     Outcome(Report),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_other_hosts_are_looked_up() {
+        let cases = [
+            ("/var/run/lmtp", false),
+            ("localhost", false),
+            ("LocalHost:24", false),
+            ("127.0.0.1:24", false),
+            ("::1", false),
+            ("[::1]:24", false),
+            ("[IPv6:::1]:24", false),
+            ("dovecot.example.org", true),
+            ("dovecot:24", true),
+            ("%{user.username}:24", true),
+        ];
+        for (destination, expected) in cases {
+            let destination = destination.to_owned();
+            let method = Method::Lmtp { destination, recipient_address: false };
+            assert_eq!(method.looks_up_names(), expected, "{method:?}");
+        }
+        assert!(!Method::Mbox.looks_up_names());
+    }
 }
