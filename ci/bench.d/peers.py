@@ -101,8 +101,11 @@ class Roots:
 
     @staticmethod
     def _chroot(root, script):
+        """Runs a script in a root, with what some packages want to see while they are installed."""
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        return run(["chroot", root, "sh", "-ec", script], env=environment)
+        enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" sh -ec "$1"'
+        words = ["unshare", "--mount", "sh", "-c", enter, root, script]
+        return run(words, env=environment)
 
     def _unpack_exim(self, root):
         self._chroot(

@@ -285,11 +285,12 @@ impl<T> Conversation<T> {
     fn give_up(&mut self, now: Moment, trouble: Trouble) {
         let before = std::mem::replace(&mut self.phase, Phase::Starting);
         if let Phase::Ready { since, asked } = before {
-            if since + limits::SETTLED <= now.uptime {
-                self.failures = 0;
-            }
-            if let Some(asked) = asked {
-                self.actions.push(Action::Answer(asked.token, Err(RequestError::Unavailable)));
+            match asked {
+                Some(asked) => {
+                    self.actions.push(Action::Answer(asked.token, Err(RequestError::Unavailable)));
+                }
+                None if since + limits::SETTLED <= now.uptime => self.failures = 0,
+                None => {}
             }
         }
         let doubled = limits::FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));

@@ -39,7 +39,8 @@ pub mod limits {
     pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
     /// … up to this, and there it stays.
     pub const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-    /// A program that has served this long has not failed in a row with its predecessors.
+    /// A program that was ready this long and then ends, not over a question, has not failed in a row
+    /// with its predecessors.
     pub const SETTLED: Duration = Duration::from_secs(10);
     /// The same trouble is said aloud once in this time.
     pub const SAY_AGAIN: Duration = Duration::from_secs(60);
