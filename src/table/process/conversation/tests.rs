@@ -269,3 +269,85 @@ fn what_waits_is_bounded_in_number_and_time() {
     assert_eq!(late.len(), limits::WAITING);
     assert_eq!(late[0], Action::Answer(0, Err(RequestError::Busy)));
 }
+
+/// Something that happens to a conversation.
+#[derive(Clone, Debug)]
+enum Happening {
+    Ask(String),
+    Closed,
+    Line(String),
+    NotStarted,
+    Pass(u64),
+    Registered,
+}
+
+fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
+    use proptest::prelude::*;
+    prop_oneof![
+        "[a-z]{0,3}[\r\n]?".prop_map(Happening::Ask),
+        Just(Happening::Closed),
+        "(register\\|[a-z]{0,6}|check-result\\|0000000[0-9]\\|(not-)?found|[|a-z]{0,9})\n?"
+            .prop_map(Happening::Line),
+        Just(Happening::NotStarted),
+        (0_u64..12_000).prop_map(Happening::Pass),
+        Just(Happening::Registered),
+    ]
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_program_does_each_request_is_answered_once_and_in_time(
+        happenings in proptest::collection::vec(happening(), 0..40),
+    ) {
+        let mut scene = Scene { talk: Conversation::new("t"), now: Duration::ZERO };
+        let mut starting = false;
+        let mut open = std::collections::BTreeMap::new();
+        let mut next = 0;
+        // At last time passes, and nothing else happens.
+        let end = vec![Happening::Pass(2_000); 40];
+        for one in happenings.into_iter().chain(end) {
+            match one {
+                Happening::Ask(key) => {
+                    let request = Request::Check { service: Service::Domain, key };
+                    open.insert(next, scene.now);
+                    scene.talk.ask(scene.moment(), next, next, request);
+                    next += 1;
+                }
+                Happening::Closed if !starting => scene.talk.closed(scene.moment()),
+                Happening::Line(text) if !starting => {
+                    scene.talk.received(scene.moment(), text.as_bytes());
+                }
+                Happening::NotStarted if starting => {
+                    starting = false;
+                    scene.talk.not_started(scene.moment(), "no".to_owned());
+                }
+                Happening::Registered => {
+                    if std::mem::take(&mut starting) {
+                        scene.talk.started(scene.moment());
+                    }
+                    let text = b"register|domain\nregister|ready\n";
+                    scene.talk.received(scene.moment(), text);
+                }
+                Happening::Pass(milliseconds) => {
+                    scene.now += Duration::from_millis(milliseconds);
+                    scene.talk.tick(scene.moment());
+                }
+                Happening::Closed | Happening::Line(_) | Happening::NotStarted => {}
+            }
+            for action in scene.talk.actions() {
+                match action {
+                    Action::Answer(token, _) => {
+                        let since = open.remove(&token);
+                        proptest::prop_assert!(since.is_some(), "answered twice: {}", token);
+                    }
+                    Action::Start => starting = true,
+                    Action::End | Action::Say(_) | Action::Write(_) => {}
+                }
+            }
+            let longest = limits::TURN + limits::REQUEST + Duration::from_secs(12);
+            let late = open.values().any(|since| scene.now > *since + longest);
+            proptest::prop_assert!(!late, "{:?} at {:?}", open, scene.now);
+        }
+        proptest::prop_assert!(open.is_empty(), "{:?}", open);
+    }
+}
