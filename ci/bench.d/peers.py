@@ -4,7 +4,8 @@ Postfix and Exim come from Debian 12 (bookworm), OpenSMTPD from Debian unstable 
 6.8 only. A root is made with debootstrap, which is itself unpacked into the cache where the system
 has none. Needs root, for chroot(2), and Debian's archive key.
 
-Run as a program it fetches the root of Debian 12, whose programs the tests exchange mail with too.
+Run as a program it fetches what the tests need: the root of Debian 12, whose programs they exchange
+mail with, and one of Debian unstable with table programs and the servers that those ask.
 """
 
 import os
@@ -15,6 +16,11 @@ from pathlib import Path
 # What the root of Debian 12 has besides Exim, which excludes Postfix: for benchmark and tests.
 BOOKWORM = "postfix dovecot-lmtpd python3 swaks"
 SID = "opensmtpd ca-certificates"
+# Table programs of OpenSMTPD, and the servers that hold their tables.
+TABLES = " ".join(
+    [f"opensmtpd-table-{name}" for name in "ldap mysql passwd postgres redis sqlite".split()]
+    + "ldap-utils mariadb-server postgresql redis-server redis-tools slapd sqlite3".split()
+)
 # Users of local deliveries inside the roots.
 FIRST_UID = 5000
 MAILBOXES = 10
@@ -48,15 +54,19 @@ class Roots:
 
     def bookworm(self):
         """The root with Postfix, and Exim under /opt/exim beside it (they exclude each other)."""
-        return self._root("bookworm", BOOKWORM, self._unpack_exim)
+        return self._root("bookworm", "bookworm", BOOKWORM, self._unpack_exim)
 
     def sid(self):
         """The root with OpenSMTPD."""
-        return self._root("sid", SID, lambda root: None)
+        return self._root("sid", "sid", SID, lambda root: None)
 
-    def _root(self, suite, packages, install_more):
-        root = self.cache / suite
-        ready = self.cache / f"{suite}.ready"
+    def tables(self):
+        """The root with table programs and their servers."""
+        return self._root("tables", "sid", TABLES, lambda root: None)
+
+    def _root(self, name, suite, packages, install_more):
+        root = self.cache / name
+        ready = self.cache / f"{name}.ready"
         if ready.exists() and ready.read_text() == packages:
             return root
         ready.unlink(missing_ok=True)
@@ -91,8 +101,11 @@ class Roots:
 
     @staticmethod
     def _chroot(root, script):
+        """Runs a script in a root, with what some packages want to see while they are installed."""
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        return run(["chroot", root, "sh", "-ec", script], env=environment)
+        enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" sh -ec "$1"'
+        words = ["unshare", "--mount", "sh", "-c", enter, root, script]
+        return run(words, env=environment)
 
     def _unpack_exim(self, root):
         self._chroot(
@@ -122,4 +135,6 @@ class Roots:
 
 
 if __name__ == "__main__":
-    Roots(default_cache()).bookworm()
+    ROOTS = Roots(default_cache())
+    ROOTS.bookworm()
+    ROOTS.tables()

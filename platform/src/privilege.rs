@@ -124,6 +124,17 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(wanted)
 }
 
+/// Lowers the soft limit of open descriptors to what programs are used to, and no daemon of ours
+/// has: there are some that go through all numbers up to the limit.
+///
+/// # Errors
+/// When limits cannot be read or set.
+pub(crate) fn set_usual_descriptor_limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(1024), hard)?;
+    Ok(())
+}
+
 /// Sets the limits that `role` never has a reason to reach: no core file; no process of its own
 /// where that does not count threads; no growing file for those that write none.
 ///

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mta::{Answer, Directory, NoEntry};
 use super::shared::Shared;
-use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
+use crate::ipc::message::lookup::{DispatcherToLookup, ListPurpose, LookupToDispatcher};
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 
 /// Answers from the lookup role.
@@ -31,8 +31,8 @@ impl LookupDirectory {
         }
     }
 
-    async fn next_of(&self, table: &str) -> Result<String, NoEntry> {
-        let request = DispatcherToLookup::List { table: table.to_owned() };
+    async fn next_of(&self, table: &str, purpose: ListPurpose) -> Result<String, NoEntry> {
+        let request = DispatcherToLookup::List { table: table.to_owned(), purpose };
         let list = match self.shared.lookup.request(&request, None).await {
             Ok((LookupToDispatcher::List(Some(list)), _)) => list,
             Ok(_) | Err(_) => return Err(NoEntry),
@@ -69,12 +69,12 @@ impl Directory for LookupDirectory {
         // A table by domain is refused in the configuration as not supported yet.
         _domain: Option<&'a str>,
     ) -> Answer<'a, Result<String, NoEntry>> {
-        Box::pin(self.next_of(table))
+        Box::pin(self.next_of(table, ListPurpose::RelayHost))
     }
 
     fn source<'a>(&'a self, table: &'a str) -> Answer<'a, Result<IpAddr, NoEntry>> {
         Box::pin(async move {
-            let text = self.next_of(table).await?;
+            let text = self.next_of(table, ListPurpose::Source).await?;
             let bare = text.trim_start_matches('[').trim_end_matches(']');
             bare.parse().map_err(|_| NoEntry)
         })

@@ -1,12 +1,13 @@
 //! The lookup role: tables, DNS, address expansion, rule matching.
 //!
 //! [`rules`], [`expand`] and [`aliases`] decide without I/O and ask for what they need; [`dns`] asks
-//! name servers; [`role`] answers the dispatcher.
+//! name servers, [`programs`] table programs; [`role`] answers the dispatcher.
 
 pub mod address;
 pub mod aliases;
 pub mod dns;
 pub mod expand;
+pub mod programs;
 pub mod rules;
 
 mod role;

@@ -14,13 +14,15 @@ use platform::Role;
 use super::address::Address;
 use super::dns::{Dns, DnsConfig};
 use super::expand::{Delivery, DeliveryKind, Expansion, Step, Target};
+use super::programs::Programs;
 use super::rules::{Client, Session};
 use super::users::Users;
 use crate::config::{LocalAddress, TableId};
 use crate::ipc::link::{Arrived, Link, Responder};
 use crate::ipc::message::control::{ControlToLookup, LookupToControl};
 use crate::ipc::message::lookup::{
-    DispatcherToLookup, Expansion as Answered, LookupToDispatcher, SealedRoute, SessionFacts,
+    DispatcherToLookup, Expansion as Answered, ListPurpose, LookupToDispatcher, SealedRoute,
+    SessionFacts,
 };
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
 use crate::ipc::seal::{Key, Sealed};
@@ -70,6 +72,7 @@ async fn serve(context: Context, dns: Dns) {
     };
     let lookup = Arc::new(Lookup {
         users: Users::new(&parent),
+        programs: Programs::start(&setup.config, &parent),
         tables,
         key,
         dns,
@@ -110,6 +113,7 @@ async fn load(parent: &ParentLink, tables: &mut Tables, id: TableId) -> Result<(
 struct Lookup {
     setup: Setup,
     tables: Tables,
+    programs: Programs,
     users: Users,
     dns: Dns,
     key: Key,
@@ -177,28 +181,45 @@ impl Lookup {
                 });
             }
             DispatcherToLookup::ListenerName { table, address } => {
-                let name = self.listener_name(&table, address);
-                reply(responder, &LookupToDispatcher::Name(name));
+                tokio::spawn(async move {
+                    let name = lookup.listener_name(&table, address).await;
+                    reply(responder, &LookupToDispatcher::Name(name));
+                });
             }
-            DispatcherToLookup::List { table } => {
-                let list = self.list(&table);
-                reply(responder, &LookupToDispatcher::List(list));
+            DispatcherToLookup::List { table, purpose } => {
+                tokio::spawn(async move {
+                    let list = lookup.list(&table, purpose).await;
+                    reply(responder, &LookupToDispatcher::List(list));
+                });
             }
         }
     }
 
-    fn listener_name(&self, table: &str, address: IpAddr) -> Option<String> {
+    async fn listener_name(&self, table: &str, address: IpAddr) -> Option<String> {
         let table = self.setup.config.table_named(table)?;
         let key = LocalAddress::from(address).to_string();
         let question = Question::Value { table, service: Service::Addrname, key };
-        match self.tables.answer(&question)? {
+        match self.answer_to(&question).await {
             Answer::Value(name) => name,
             _ => None,
         }
     }
 
-    fn list(&self, table: &str) -> Option<Vec<String>> {
-        let table = self.tables.get(self.setup.config.table_named(table)?)?;
+    async fn list(&self, table: &str, purpose: ListPurpose) -> Option<Vec<String>> {
+        let id = self.setup.config.table_named(table)?;
+        if self.programs.has(id) {
+            let service = match purpose {
+                ListPurpose::RelayHost => Service::Relayhost,
+                ListPurpose::Source => Service::Source,
+            };
+            return self
+                .programs
+                .fetch(id, service)
+                .await
+                .ok()
+                .map(|next| next.into_iter().collect());
+        }
+        let table = self.tables.get(id)?;
         Some((0..table.len()).filter_map(|turn| table.in_turn(turn)).map(str::to_owned).collect())
     }
 
@@ -235,10 +256,7 @@ impl Lookup {
         responder: Responding,
     ) {
         loop {
-            let answer = match self.known(&question) {
-                Some(answer) => answer,
-                None => self.ask(&question).await,
-            };
+            let answer = self.answer_to(&question).await;
             match expansion.advance(&self.setup.config, &job.session, Some(&answer)) {
                 Step::Done(result) => {
                     self.finish(&job, result, responder);
@@ -252,13 +270,23 @@ impl Lookup {
     /// The answer, if it is in memory.
     fn known(&self, question: &Question) -> Option<Answer> {
         self.tables.answer(question).or_else(|| match question {
-            Question::Account { name, .. } => self.users.known(name),
+            Question::Account { table, name } if !self.programs.has(*table) => {
+                self.users.known(name)
+            }
             _ => None,
         })
     }
 
+    async fn answer_to(&self, question: &Question) -> Answer {
+        match self.known(question) {
+            Some(answer) => answer,
+            None => self.ask(question).await,
+        }
+    }
+
     async fn ask(&self, question: &Question) -> Answer {
         match question {
+            _ if self.programs.has(question.table()) => self.programs.answer(question).await,
             Question::Account { name, .. } => self.users.look_up(name).await,
             _ => Answer::Failed,
         }

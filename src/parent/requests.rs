@@ -1,6 +1,7 @@
-//! What roles may ask of the parent: opening configured files, looking up users, starting workers.
+//! What roles may ask of the parent: opening configured files, looking up users, starting workers
+//! and table programs.
 //!
-//! None of it may hang: files are opened non-blocking, users and workers are the spawner's business.
+//! None of it may hang: files are opened non-blocking, users and processes are the spawner's business.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +17,8 @@ use crate::config::{Config, TableId, TableSource};
 use crate::ipc::link::Responder;
 use crate::ipc::message::parent::{ParentToRole, RoleToParent, WorkerFailure};
 use crate::ipc::message::spawner::{
-    Account, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, UserAnswer, WorkerOrder,
+    Account, OfflineOrder, ParentToSpawner, ProgramOrder, SpawnerSetup, SpawnerToParent,
+    UserAnswer, WorkerOrder,
 };
 use crate::ipc::message::worker::{Identity, JobRecord, identity_key};
 use crate::ipc::neighbour::Neighbour;
@@ -61,6 +63,12 @@ impl Offices {
                 RoleToParent::LookUpUser { name } => {
                     (ParentToRole::User(offices.look_up(name).await), None)
                 }
+                RoleToParent::StartTableProgram { table } => {
+                    match offices.start_table_program(table).await {
+                        Ok(channel) => (ParentToRole::TableProgram { error: None }, Some(channel)),
+                        Err(error) => (ParentToRole::TableProgram { error: Some(error) }, None),
+                    }
+                }
                 RoleToParent::StartWorker { identity, ticket } => {
                     match offices.start_worker(identity, &ticket).await {
                         Ok(channel) => (ParentToRole::Worker(Ok(())), Some(channel)),
@@ -98,6 +106,28 @@ impl Offices {
             Ok((SpawnerToParent::User(answer), _)) => answer,
             Ok(_) => UserAnswer::Failed("the spawner did not answer the question".to_owned()),
             Err(error) => UserAnswer::Failed(error.to_string()),
+        }
+    }
+
+    /// Starts the program of the table with this number, which is all that lookup names.
+    async fn start_table_program(&self, table: u32) -> Result<OwnedFd, String> {
+        let Some(declared) = self.config.table(TableId(table)) else {
+            return Err("no such table".to_owned());
+        };
+        let TableSource::Program { backend, parameter } = &declared.source else {
+            return Err("not a table with a program".to_owned());
+        };
+        let order = ParentToSpawner::StartTableProgram(ProgramOrder {
+            table: declared.name.clone(),
+            backend: backend.clone(),
+            parameter: parameter.clone(),
+        });
+        let (ours, theirs) = platform::fd::socketpair().map_err(|error| error.to_string())?;
+        match self.spawner.request(&order, Some(theirs)).await {
+            Ok((SpawnerToParent::Started { error: None }, _)) => Ok(ours),
+            Ok((SpawnerToParent::Started { error: Some(error) }, _)) => Err(error),
+            Ok(_) => Err("the spawner did not answer the question".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
     }
 

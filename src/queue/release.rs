@@ -249,7 +249,7 @@ impl Queue {
         };
         let action = self.action_of(envelope).ok_or_else(gone)?;
         let ActionKind::Local(action) = &action.kind else { return Err(gone()) };
-        let record = self.job(envelope, local, action);
+        let record = self.job(envelope, local, action).ok_or_else(gone)?;
         let identity = record.identity.clone();
         let key = self.releases.key_of(&identity).ok_or_else(gone)?;
         self.releases.next_job += 1;
@@ -257,11 +257,18 @@ impl Queue {
         Ok(Some((identity, sealed)))
     }
 
-    fn job(&self, envelope: &Envelope, local: &LocalDelivery, action: &LocalAction) -> JobRecord {
+    /// What a worker is to do; `None` if the action delivers nothing by itself.
+    fn job(
+        &self,
+        envelope: &Envelope,
+        local: &LocalDelivery,
+        action: &LocalAction,
+    ) -> Option<JobRecord> {
         let config = &self.setup.config;
         let method = match (&local.exec, &action.method) {
             (Some(Exec::Command(line)), _) => Method::Pipe { line: line.clone() },
             (Some(Exec::File(path)), _) => Method::File { path: path.clone() },
+            (None, ConfigMethod::ExpandOnly | ConfigMethod::ForwardOnly) => return None,
             (None, ConfigMethod::Lmtp { destination, recipient_address }) => Method::Lmtp {
                 destination: destination.clone(),
                 recipient_address: *recipient_address,
@@ -281,7 +288,7 @@ impl Queue {
             || overridden
             || method.starts_programs()
             || method.looks_up_names();
-        JobRecord {
+        Some(JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,
             identity: Identity { account, root_mailbox, programs },
@@ -294,7 +301,7 @@ impl Queue {
             destination: envelope.route.destination.clone(),
             subaddress: local.subaddress.clone(),
             delimiter: config.smtp.sub_address_delimiter.to_string(),
-        }
+        })
     }
 
     /// Passes on that envelopes may leave a hold queue.

@@ -1,4 +1,5 @@
-//! The spawner: starts workers with the rights of others, and has nothing else to do with them.
+//! The spawner: starts workers with the rights of others and table programs, and has nothing else to
+//! do with them.
 //!
 //! It keeps root's rights because the change to another user needs them, so it is kept small: one
 //! loop over one `poll`, no threads, no configuration, no secrets but the keys it hands to the
@@ -11,6 +12,7 @@
 
 mod lookups;
 mod mailbox;
+mod program;
 mod role;
 mod worker;
 

@@ -16,6 +16,7 @@ use platform::process::{
 
 use super::lookups::{Asker, Lookups};
 use super::mailbox;
+use super::program::Programs;
 use super::worker::{Starter, Worker};
 use crate::ipc::blocking::{Channel, ChannelError};
 use crate::ipc::message::spawner::{
@@ -38,7 +39,12 @@ pub fn run(foreground: bool, verbose: bool) -> ExitCode {
     if verbose {
         flags.push("-v".into());
     }
-    match Spawner::begin(flags).and_then(|mut spawner| Ok(spawner.serve()?)) {
+    let ended = Spawner::begin(flags).and_then(|mut spawner| {
+        let ended = spawner.serve();
+        spawner.programs.end();
+        Ok(ended?)
+    });
+    match ended {
         Ok(()) | Err(StartError::Channel(ChannelError::Closed)) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("fatal: spawner: {error}");
@@ -58,6 +64,7 @@ struct Spawner {
     submitter: Option<Submitter>,
     lookups: Lookups,
     mailboxes: Vec<Mailbox>,
+    programs: Programs,
 }
 
 /// A delivery worker and for whom it works.
@@ -107,6 +114,7 @@ impl Spawner {
             submitter: None,
             lookups: Lookups::default(),
             mailboxes: Vec::new(),
+            programs: Programs::default(),
         })
     }
 
@@ -180,6 +188,7 @@ impl Spawner {
     fn reap(&mut self) -> io::Result<()> {
         while let Some((pid, status)) = reap()? {
             self.mailboxes.retain(|mailbox| mailbox.pid != pid);
+            self.programs.ended(pid, status);
             if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
                 let gone = self.workers.swap_remove(index);
                 if matches!(status, ExitStatus::Signaled(_)) {
@@ -234,6 +243,15 @@ impl Spawner {
                 }
                 Some(ParentToSpawner::LookUpUser { name }) => {
                     self.look_up(Asker::Parent(number), name);
+                }
+                Some(ParentToSpawner::StartTableProgram(order)) => {
+                    let setup = self.setup.as_ref();
+                    let setup = setup.ok_or_else(|| io::Error::other("there is no set-up"));
+                    let channel = received.descriptor;
+                    let started =
+                        setup.and_then(|setup| self.programs.start(setup, order, channel));
+                    let error = started.err().map(|error| error.to_string());
+                    self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
                 }
                 Some(ParentToSpawner::StartWorker(order)) => {
                     let error = self.start_worker(order, received.descriptor).err();

@@ -71,9 +71,15 @@ impl Table {
     pub fn contains(&self, service: Service, key: &str, delimiter: char) -> bool {
         let lower = key.to_ascii_lowercase();
         match service {
-            Service::Addrname | Service::Alias | Service::String | Service::Userinfo => {
-                self.by_key.contains_key(lower.as_str())
-            }
+            Service::Addrname
+            | Service::Alias
+            | Service::Auth
+            | Service::Credentials
+            | Service::Mailaddrmap
+            | Service::Relayhost
+            | Service::Source
+            | Service::String
+            | Service::Userinfo => self.by_key.contains_key(lower.as_str()),
             Service::Domain => {
                 self.domains.get_or_init(|| Domains::new(self.keys())).contains(&lower)
             }

@@ -3,7 +3,8 @@
 //! A [`Table`] holds entries in memory and answers by [`Service`]: whether a key is there under the
 //! comparison of that service, or what value it has. [`Tables`] are all tables of a configuration;
 //! they answer a [`Question`] or say that someone else must. How file text becomes entries is in
-//! [`mod@file`]; what values mean is parsed in [`value`] and [`relay_url`]. Nothing here opens a file.
+//! [`mod@file`]; what values mean is parsed in [`value`] and [`relay_url`]. How programs are asked that
+//! hold a table is in [`process`]. Nothing here opens a file or starts a program.
 //!
 //! Keys are compared without regard to ASCII case.
 //!
@@ -15,6 +16,7 @@ mod expression;
 pub mod file;
 mod mailaddr;
 mod network;
+pub mod process;
 pub mod relay_url;
 mod set;
 pub mod value;
@@ -29,14 +31,24 @@ pub enum Service {
     Addrname,
     /// What a recipient stands for; equal keys.
     Alias,
+    /// Pairs `user:password`, of table programs alone; equal keys, case included.
+    Auth,
+    /// Passwords by user or label; equal keys.
+    Credentials,
     /// Domain patterns.
     Domain,
     /// Mail addresses and parts of them.
     Mailaddr,
+    /// Addresses that a user may send from; equal keys.
+    Mailaddrmap,
     /// Addresses and networks.
     Netaddr,
     /// Regular expressions.
     Regex,
+    /// Relay URLs, in turn or by domain; equal keys.
+    Relayhost,
+    /// Addresses to send from, in turn; equal keys.
+    Source,
     /// Equal text.
     String,
     /// Accounts; equal keys.

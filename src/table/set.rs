@@ -39,6 +39,18 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// The table that it is for.
+    #[must_use]
+    pub fn table(&self) -> TableId {
+        match self {
+            Self::Account { table, .. }
+            | Self::Contains { table, .. }
+            | Self::Value { table, .. } => *table,
+        }
+    }
+}
+
 /// What a table says. A question that gets an answer of another kind counts as failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
@@ -97,6 +109,10 @@ enum Contents {
     File(Table),
     /// Entries that never change.
     Fixed(Table),
+    /// What a map file holds: every question fails here.
+    Outside,
+    /// What a program holds, which is asked elsewhere.
+    Program,
 }
 
 impl Tables {
@@ -125,7 +141,9 @@ impl Tables {
         let known = match slot {
             Contents::Awaited(kind) => *kind,
             Contents::File(old) => old.kind(),
-            Contents::Accounts | Contents::Fixed(_) => return Err(NotAFile.into()),
+            Contents::Accounts | Contents::Fixed(_) | Contents::Outside | Contents::Program => {
+                return Err(NotAFile.into());
+            }
         };
         let new = file::parse(text, known)?;
         *slot = Contents::File(Table::new(new.kind, new.entries));
@@ -137,26 +155,27 @@ impl Tables {
     pub fn get(&self, table: TableId) -> Option<&Table> {
         match self.tables.get(table.0 as usize)? {
             Contents::File(table) | Contents::Fixed(table) => Some(table),
-            Contents::Accounts | Contents::Awaited(_) => None,
+            Contents::Accounts | Contents::Awaited(_) | Contents::Outside | Contents::Program => {
+                None
+            }
         }
     }
 
-    /// The answer to a question; `None` when it is for the accounts of the system.
+    /// The answer to a question; `None` when it is for the accounts of the system or for a program.
     #[must_use]
     pub fn answer(&self, question: &Question) -> Option<Answer> {
-        let (id, key) = match question {
-            Question::Account { table, name } => (table, name),
-            Question::Contains { table, key, .. } | Question::Value { table, key, .. } => {
-                (table, key)
-            }
+        let key = match question {
+            Question::Account { name, .. } => name,
+            Question::Contains { key, .. } | Question::Value { key, .. } => key,
         };
-        let table = match self.tables.get(id.0 as usize) {
+        let table = match self.tables.get(question.table().0 as usize) {
             Some(Contents::File(table) | Contents::Fixed(table)) => table,
             Some(Contents::Accounts) => {
                 let account = matches!(question, Question::Account { .. });
                 return if account { None } else { Some(Answer::Failed) };
             }
-            Some(Contents::Awaited(_)) | None => return Some(Answer::Failed),
+            Some(Contents::Program) => return None,
+            Some(Contents::Awaited(_) | Contents::Outside) | None => return Some(Answer::Failed),
         };
         if key.len() >= MAX_KEY {
             return Some(Answer::Failed);
@@ -180,8 +199,10 @@ fn contents(config: &Config, table: &TableDecl) -> Contents {
         TableSource::BuiltIn(which) => {
             Contents::Fixed(Table::new(table.kind, built_in(config, *which)))
         }
+        TableSource::Db(_) => Contents::Outside,
         TableSource::File(_) => Contents::Awaited(table.kind),
         TableSource::Inline(entries) => Contents::Fixed(Table::new(table.kind, entries.clone())),
+        TableSource::Program { .. } => Contents::Program,
         TableSource::Users => Contents::Accounts,
     }
 }
@@ -243,6 +264,16 @@ mod tests {
         assert_eq!(tables.answer(&account), None);
         let other = contains(TableId::GETPWNAM, Service::String, "root");
         assert_eq!(tables.answer(&other), Some(Answer::Failed));
+    }
+
+    #[test]
+    fn programs_are_asked_elsewhere() {
+        let (config, mut tables) = tables("table t passwd:/etc/t");
+        let table = config.table_named("t").unwrap();
+        assert_eq!(tables.answer(&contains(table, Service::Domain, "d")), None);
+        let account = Question::Account { table, name: "root".into() };
+        assert_eq!(tables.answer(&account), None);
+        assert_eq!(tables.update(table, b"d"), Err(UpdateError::NotAFile(NotAFile)));
     }
 
     #[test]

@@ -24,4 +24,5 @@ pub mod server;
 pub mod sink;
 #[path = "../../src/spec_case.rs"]
 pub mod spec_case;
+pub mod table_program;
 pub mod wait;

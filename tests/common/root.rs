@@ -41,6 +41,12 @@ exec "$@"
 impl Server {
     /// Starts a server as root; `None`, with a printed reason, where that is not possible.
     pub fn start_as_root(config: &str) -> Option<Self> {
+        Self::start_as_root_with(config, |_| {})
+    }
+
+    /// As [`Server::start_as_root`], in a directory with more in it: helper programs are in
+    /// `libexec/opensmtpd` there.
+    pub fn start_as_root_with(config: &str, fill: impl FnOnce(&Path)) -> Option<Self> {
         if !is_root() {
             println!("skipped: only root can start a server that changes users");
             return None;
@@ -85,6 +91,7 @@ impl Server {
             path.join("libexec/opensmtpd/mail.mda"),
         );
 
+        fill(path);
         let words = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh"].map(OsString::from);
         let words = words.into_iter().chain([path.into()]).collect();
         let root = Account {

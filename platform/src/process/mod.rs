@@ -1,6 +1,7 @@
 //! Starting, watching and signalling processes.
 //!
-//! [`spawn()`] serves any caller, threaded or not; [`run_in_child`] only one without threads.
+//! [`spawn()`] serves any caller, threaded or not; [`spawn_as`] and [`run_in_child`] only one without
+//! threads.
 
 mod child;
 mod descriptors;
@@ -16,5 +17,5 @@ pub use child::{
 pub use descriptors::close_all_except;
 pub use poll::{Interest, PollEntry, poll};
 pub use signal::{Signal, SignalPipe, ignore_sigpipe, kill_group, signal};
-pub use spawn::spawn;
+pub use spawn::{spawn, spawn_as};
 pub use title::{prepare_title, set_title};

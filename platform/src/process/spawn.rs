@@ -20,6 +20,7 @@ use super::child::{Pid, wait_for};
 use super::descriptors::{Mapping, arrange};
 use super::signal::{Blocked, reset_in_child};
 use crate::fd;
+use crate::privilege::{Identity, drop_to, set_usual_descriptor_limit};
 
 /// The highest number a descriptor may be given; targets beyond it are a mistake of the caller.
 const HIGHEST_TARGET: RawFd = 255;
@@ -42,15 +43,45 @@ pub fn spawn(
     fds: &[(BorrowedFd<'_>, RawFd)],
     new_session: bool,
 ) -> io::Result<Pid> {
-    let image = Image::new(program, args, env)?;
+    start(&Image::new(program, args, env)?, fds, new_session, || Ok(()))
+}
+
+/// Starts `program` as `identity`, or as whoever this process is, in a session of its own and with
+/// at most 1024 open descriptors of its own choice; in all else as [`spawn`].
+///
+/// Only for a process without threads: the child changes its identity before it executes.
+///
+/// # Errors
+/// As [`spawn`]; also what kept the child from becoming `identity`.
+pub fn spawn_as(
+    identity: Option<&Identity>,
+    program: &Path,
+    args: &[OsString],
+    env: &[(OsString, OsString)],
+    fds: &[(BorrowedFd<'_>, RawFd)],
+) -> io::Result<Pid> {
+    start(&Image::new(program, args, env)?, fds, true, || {
+        set_usual_descriptor_limit()?;
+        identity.map_or(Ok(()), drop_to)
+    })
+}
+
+/// Forks, and has the child become the program after `prepare`, with all that is arranged for it.
+fn start(
+    image: &Image,
+    fds: &[(BorrowedFd<'_>, RawFd)],
+    new_session: bool,
+    prepare: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Pid> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     let mut mappings = mappings(fds, null.as_raw_fd())?;
     let (report, child_report) = fd::pipe()?;
 
     let blocked = Blocked::new();
-    // SAFETY: the child calls only async-signal-safe functions until it executes or leaves.
+    // SAFETY: the child calls only async-signal-safe functions until it executes or leaves; what
+    // `prepare` calls besides is for callers without threads.
     let pid = match Errno::result(unsafe { libc::fork() })? {
-        0 => become_program(&image, &mut mappings, child_report.as_raw_fd(), new_session),
+        0 => become_program(image, &mut mappings, child_report.as_raw_fd(), new_session, prepare),
         pid => Pid(pid),
     };
     drop(blocked);
@@ -63,7 +94,8 @@ pub fn spawn(
         Ok(errno) => {
             wait_for(pid)?;
             let error = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-            Err(io::Error::new(error.kind(), format!("{}: {error}", program.display())))
+            let program = image.program.to_string_lossy();
+            Err(io::Error::new(error.kind(), format!("{program}: {error}")))
         }
     }
 }
@@ -135,7 +167,13 @@ fn mappings(fds: &[(BorrowedFd<'_>, RawFd)], null: RawFd) -> io::Result<Vec<Mapp
 }
 
 /// What the child does.
-fn become_program(image: &Image, mappings: &mut [Mapping], report: RawFd, session: bool) -> ! {
+fn become_program(
+    image: &Image,
+    mappings: &mut [Mapping],
+    report: RawFd,
+    session: bool,
+    prepare: impl FnOnce() -> io::Result<()>,
+) -> ! {
     let mut report = report;
     if session {
         // SAFETY: async-signal-safe; a fresh child leads no group, so it cannot fail.
@@ -145,11 +183,14 @@ fn become_program(image: &Image, mappings: &mut [Mapping], report: RawFd, sessio
         Some(moved) => {
             report = moved;
             reset_in_child();
-            image.execute()
+            match prepare() {
+                Ok(()) => image.execute() as i32,
+                Err(error) => error.raw_os_error().unwrap_or(libc::EPERM),
+            }
         }
-        None => Errno::last(),
+        None => Errno::last_raw(),
     };
-    let errno = (errno as i32).to_ne_bytes();
+    let errno = errno.to_ne_bytes();
     // SAFETY: write and _exit are async-signal-safe; `errno` lives until the call returns.
     unsafe {
         libc::write(report, errno.as_ptr().cast(), errno.len());
@@ -219,6 +260,30 @@ mod tests {
         assert_eq!(output_of("echo $GIVEN$HOME >&3", &[]), "yes\n");
         assert_eq!(output_of("kill -0 -$$ && echo leader >&3", &[]), "leader\n");
         assert_eq!(output_of("cat; echo read >&3", &[]), "read\n");
+    }
+
+    #[test]
+    fn a_program_can_be_started_as_somebody_else() {
+        let id =
+            if crate::privilege::is_root() { 64_244 } else { crate::privilege::effective_uid() };
+        let gid = if crate::privilege::is_root() { id } else { crate::privilege::effective_gid() };
+        let identity = Identity { uid: id, gid, groups: Vec::new() };
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let script = words(&["sh", "-c", "echo $(id -u) $(id -g) $(ulimit -n) >&3"]);
+        let (env, fds) = ([("PATH".into(), "/usr/bin:/bin".into())], [(there.as_fd(), 3)]);
+        let pid = spawn_as(Some(&identity), Path::new("/bin/sh"), &script, &env, &fds).unwrap();
+        drop(there);
+        let mut output = String::new();
+        here.read_to_string(&mut output).unwrap();
+        assert_eq!(wait_for(pid).unwrap(), ExitStatus::Exited(0));
+        let (ids, limit) = output.trim().rsplit_once(' ').unwrap();
+        assert_eq!(ids, format!("{id} {gid}"));
+        assert!(limit.parse::<u64>().is_ok_and(|limit| limit <= 1024), "{output}");
+        if !crate::privilege::is_root() {
+            let root = Identity { uid: 0, gid: 0, groups: Vec::new() };
+            let error = spawn_as(Some(&root), Path::new("/bin/sh"), &script, &env, &[]);
+            assert_eq!(error.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        }
     }
 
     #[test]

@@ -78,12 +78,23 @@ pub enum DispatcherToLookup {
         /// That address.
         address: IpAddr,
     },
-    /// The list in a table, for a relay's hosts or source addresses (answered by
-    /// [`LookupToDispatcher::List`]).
+    /// The list in a table whose entries are used in turn, or the entry whose turn it is
+    /// (answered by [`LookupToDispatcher::List`]).
     List {
         /// Name of the table.
         table: String,
+        /// What the entries are for.
+        purpose: ListPurpose,
     },
+}
+
+/// What the entries of a list are for.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum ListPurpose {
+    /// URLs of hosts to relay to.
+    RelayHost,
+    /// Addresses to connect from.
+    Source,
 }
 
 /// What lookup answers.
@@ -95,7 +106,7 @@ pub enum LookupToDispatcher {
     Exchanges(Result<Vec<Exchange>, DnsFailure>),
     /// What became of a recipient.
     Expanded(Expansion),
-    /// The list, `None` if the table could not be read.
+    /// The list, or one entry where a program takes turns; `None` if the table could not be read.
     List(Option<Vec<String>>),
     /// The name, if the table has one.
     Name(Option<String>),

@@ -49,6 +49,12 @@ pub enum ParentToRole {
         /// Index into the configuration's listeners.
         listener: u32,
     },
+    /// Answer to [`RoleToParent::StartTableProgram`]; carries a descriptor, the channel to the
+    /// program, if it went well.
+    TableProgram {
+        /// Why it could not be started.
+        error: Option<String>,
+    },
     /// Counters and switches (reply to [`RoleToParent::Status`]).
     Status(Status),
     /// What an administrator switched (notice).
@@ -226,6 +232,12 @@ pub enum RoleToParent {
         /// How the process is confined, in words.
         confinement: String,
     },
+    /// Start the program of a table, in place of an earlier one (request; answered by
+    /// [`ParentToRole::TableProgram`]).
+    StartTableProgram {
+        /// Index of the table in the configuration.
+        table: u32,
+    },
     /// Start a worker for a job (request; answered by [`ParentToRole::Worker`]).
     StartWorker {
         /// For whom.
@@ -248,7 +260,9 @@ impl RoleToParent {
     pub fn allowed_from(&self, role: Role) -> bool {
         match self {
             Self::Administer(_) | Self::Status => role == Role::Control,
-            Self::LookUpUser { .. } | Self::OpenFile { .. } => role == Role::Lookup,
+            Self::LookUpUser { .. } | Self::OpenFile { .. } | Self::StartTableProgram { .. } => {
+                role == Role::Lookup
+            }
             Self::Ready { .. } => true,
             Self::StartWorker { .. } => role == Role::Dispatcher,
             Self::Cleared(_) | Self::InFlight(_) | Self::Trouble { .. } => role == Role::Queue,

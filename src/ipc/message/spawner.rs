@@ -41,6 +41,9 @@ pub enum ParentToSpawner {
         /// Name of the account.
         name: String,
     },
+    /// Start the program of a table, in place of an earlier one (request, carries a descriptor: its
+    /// standard input and output; answered by [`SpawnerToParent::Started`]).
+    StartTableProgram(ProgramOrder),
     /// Start a worker (request, carries a descriptor: its channel to the dispatcher; answered by
     /// [`SpawnerToParent::Started`]).
     StartWorker(WorkerOrder),
@@ -62,6 +65,17 @@ pub struct SpawnerSetup {
     pub server_name: String,
     /// Started by an ordinary user: no change of ids.
     pub rootless: bool,
+}
+
+/// A table program to start.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ProgramOrder {
+    /// Name of the table.
+    pub table: String,
+    /// What follows `table-` in the name of the program; without a slash.
+    pub backend: String,
+    /// Its argument.
+    pub parameter: Option<String>,
 }
 
 /// A worker to start.
@@ -87,7 +101,7 @@ pub struct OfflineOrder {
 /// What the spawner reports.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum SpawnerToParent {
-    /// Answer to [`ParentToSpawner::StartWorker`].
+    /// Answer to [`ParentToSpawner::StartTableProgram`] and [`ParentToSpawner::StartWorker`].
     Started {
         /// Why it could not be started.
         error: Option<String>,
