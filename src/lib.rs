@@ -2,7 +2,8 @@
 //!
 //! `bin` starts programs, the role folders (`parent`, `spawner`, `control`, `lookup`, `dispatcher`,
 //! `queue`, `scheduler`, `keys`, `worker`) are one process each, `ctl` is `smtpctl` and its other
-//! names. Roles share only the messages of [`ipc`] and the values of [`model`]; [`config`], [`proto`],
+//! names, `explain` tells what a server would do. Roles share only the messages of [`ipc`] and the
+//! values of [`model`]; [`config`], [`proto`],
 //! [`message`] and [`table`] are logic without sockets, clocks or files. What an operating system
 //! decides is in the crate `platform`.
 
@@ -13,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod ctl;
 pub mod dispatcher;
+pub mod explain;
 pub mod ipc;
 pub mod keys;
 pub mod log;

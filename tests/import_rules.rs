@@ -31,8 +31,13 @@ const FOR_ROLES: [&str; 12] = [
 ];
 
 /// What the folders may use that are no roles, themselves left aside.
-const LOGIC: [(&str, &[&str]); 11] = [
+const LOGIC: [(&str, &[&str]); 12] = [
     ("config", &["table"]),
+    // No role: it asks what roles would do, in a process that serves nobody.
+    (
+        "explain",
+        &["config", "ipc", "lookup", "model", "parent", "paths", "proto", "table", "worker"],
+    ),
     ("filter", &["config", "model", "proto", "table"]),
     ("ipc", &["config", "model"]),
     ("log", &[]),

@@ -7,6 +7,8 @@
 
 #[path = "common/install.rs"]
 mod install;
+#[path = "../src/spec_case.rs"]
+mod spec_case;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -368,6 +370,8 @@ fn actions_take_the_documented_shell_form_where_it_matters() {
     assert!(matches!(failed, Outcome::Permanent(_)));
     let two_words = worker.deliver(Method::Command { line: "a\" \"b".to_owned() });
     assert_eq!(text_of(&two_words), "\"mail.mda: only one command is supported\"");
+    assert!(matches!(two_words, Outcome::Permanent(_)));
+    spec_case::ran("config", 254);
 }
 
 #[test]

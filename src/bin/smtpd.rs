@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use pillarbox::parent::{self, Options};
-use pillarbox::{control, dispatcher, keys, log, lookup, queue, scheduler, spawner, worker};
+use pillarbox::{
+    control, dispatcher, explain, keys, log, lookup, queue, scheduler, spawner, worker,
+};
 use platform::Role;
 
 fn main() -> ExitCode {
@@ -19,6 +21,9 @@ fn main() -> ExitCode {
     };
     if let Some(role) = options.role {
         return play(role, &options);
+    }
+    if options.explain.is_some() {
+        return explain::run(&options);
     }
     parent::run(&options)
 }

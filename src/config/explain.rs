@@ -34,6 +34,24 @@ impl Display for Config {
 }
 
 impl Config {
+    /// An action as it is written, without the end of its line.
+    #[must_use]
+    pub fn action_statement(&self, action: &Action) -> String {
+        fmt::from_fn(|f| self.action_line(f, action)).to_string().trim_end().to_owned()
+    }
+
+    /// A rule as it is written, without the end of its line.
+    #[must_use]
+    pub fn rule_statement(&self, rule: &Rule) -> String {
+        fmt::from_fn(|f| self.rule(f, rule)).to_string().trim_end().to_owned()
+    }
+
+    /// A table as it is written where it is used: its name, or its entries if it has none.
+    #[must_use]
+    pub fn table_statement(&self, table: TableId) -> String {
+        self.use_of(table)
+    }
+
     /// Tables with names of their own; others are written where they are used.
     fn named_tables(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for table in self.tables.iter().filter(|table| !table.name.starts_with('<')) {

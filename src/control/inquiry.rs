@@ -97,7 +97,7 @@ impl Shared {
     async fn body(&self, request: ControlToQueue) -> Answered {
         match self.roles.queue.request(&request, None).await {
             Ok((QueueToControl::Body(piece), passed)) => match piece {
-                BodyPiece::Absent => (Answer::Body(BodyAnswer::Absent), None),
+                BodyPiece::Absent | BodyPiece::Damaged => (Answer::Body(BodyAnswer::Absent), None),
                 BodyPiece::Descriptor { size } if passed.is_some() => {
                     (Answer::Body(BodyAnswer::File { size }), passed)
                 }
@@ -180,8 +180,8 @@ impl Shared {
 
     async fn places(&self, request: ControlToScheduler) -> Answer {
         match self.roles.scheduler.request(&request, None).await {
-            Ok((SchedulerToControl::Listed(listed), _)) => {
-                Answer::Places(listed.iter().map(place).collect())
+            Ok((SchedulerToControl::Listed { envelopes, complete }, _)) => {
+                Answer::Places { places: envelopes.iter().map(place).collect(), complete }
             }
             _ => Answer::Unavailable,
         }
@@ -262,8 +262,8 @@ fn place(listed: &ListedEnvelope) -> (EnvelopeId, Place) {
     } else {
         ListedState::Pending(listed.delay)
     };
-    let ListedEnvelope { id, expires, held, suspended, .. } = *listed;
-    (id, Place { state, expires, held, suspended })
+    let ListedEnvelope { id, expires, held, reason, suspended, .. } = *listed;
+    (id, Place { state, expires, held, reason, suspended })
 }
 
 /// What an administrator should know: troubles, roles that ended, confinement that is not whole.

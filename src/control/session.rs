@@ -85,7 +85,12 @@ pub enum Answer {
         found: Vec<Envelope>,
     },
     /// To [`Ask::Places`].
-    Places(Vec<(EnvelopeId, Place)>),
+    Places {
+        /// Where they are.
+        places: Vec<(EnvelopeId, Place)>,
+        /// Whether the scheduler knows of everything that is stored.
+        complete: bool,
+    },
     /// To [`Ask::OpenSession`].
     Session(SessionAnswer),
     /// To [`Ask::Statistics`].
@@ -149,11 +154,23 @@ pub enum Next {
 /// The request under way.
 #[derive(Clone, Debug, PartialEq)]
 enum Work {
-    Body { message: MessageId, offset: u64 },
+    Body {
+        message: MessageId,
+        offset: u64,
+    },
     Change,
     Envelope,
-    ListEnvelopes { message: Option<MessageId>, page: Vec<(EnvelopeId, Place)> },
-    ListPlaces { message: Option<MessageId> },
+    EnvelopePlace(Box<Envelope>),
+    ListEnvelopes {
+        message: Option<MessageId>,
+        complete: bool,
+        page: Vec<(EnvelopeId, Place)>,
+    },
+    /// `complete`: no page so far said that there is more.
+    ListPlaces {
+        message: Option<MessageId>,
+        complete: bool,
+    },
     OpenSession,
     Order,
     Statistics,
@@ -196,7 +213,8 @@ impl Session {
             Request::Hello { .. } => return close(),
             Request::Change { change, selection } => (Work::Change, Ask::Change(change, selection)),
             Request::List { message } => {
-                (Work::ListPlaces { message }, Ask::Places { message, after: None, count: PAGE })
+                let work = Work::ListPlaces { message, complete: true };
+                (work, Ask::Places { message, after: None, count: PAGE })
             }
             Request::OpenSession => (Work::OpenSession, Ask::OpenSession { uid: self.uid }),
             Request::Pause(service) => (Work::Order, Ask::Pause { service, paused: true }),
@@ -221,18 +239,30 @@ impl Session {
             }
             (Some(Work::Change), Answer::Count(number)) => finish(Reply::Count(number)),
             (Some(Work::Envelope), Answer::Envelopes { found, .. }) => {
-                finish(match found.into_iter().next() {
-                    Some(envelope) => Reply::Envelope(Box::new(envelope)),
-                    None => Reply::NotFound,
-                })
+                match found.into_iter().next() {
+                    Some(envelope) => self.find_place(Box::new(envelope)),
+                    None => finish(Reply::NotFound),
+                }
+            }
+            (Some(Work::EnvelopePlace(envelope)), answer) => {
+                // A scheduler that is being replaced hides no envelope.
+                let place = match answer {
+                    Answer::Places { places, .. } => places
+                        .into_iter()
+                        .find(|(id, _)| *id == envelope.id)
+                        .map(|(_, place)| place),
+                    _ => None,
+                };
+                finish(Reply::Envelope { envelope, place })
             }
             (
-                Some(Work::ListEnvelopes { message, page }),
+                Some(Work::ListEnvelopes { message, complete, page }),
                 Answer::Envelopes { looked_at, found },
-            ) => self.listed(message, page, looked_at, &found),
-            (Some(Work::ListPlaces { message }), Answer::Places(places)) => {
-                self.placed(message, places)
-            }
+            ) => self.listed(message, complete, page, looked_at, &found),
+            (
+                Some(Work::ListPlaces { message, complete: before }),
+                Answer::Places { places, complete },
+            ) => self.placed(message, complete && before, places),
             (Some(Work::OpenSession), Answer::Session(session)) => finish(match session {
                 SessionAnswer::Busy => Reply::Busy,
                 SessionAnswer::Disallowed => Reply::SubmissionRefused,
@@ -285,19 +315,33 @@ impl Session {
         }
     }
 
+    /// An envelope was found: ask the scheduler what it does with it.
+    fn find_place(&mut self, envelope: Box<Envelope>) -> Step {
+        let id = envelope.id;
+        let after = id.get().checked_sub(1).and_then(EnvelopeId::new);
+        let ask = Ask::Places { message: Some(id.message()), after, count: 1 };
+        self.ask(Vec::new(), Work::EnvelopePlace(envelope), ask)
+    }
+
     /// A page of the scheduler came: ask the queue what these envelopes are.
-    fn placed(&mut self, message: Option<MessageId>, page: Vec<(EnvelopeId, Place)>) -> Step {
+    fn placed(
+        &mut self,
+        message: Option<MessageId>,
+        complete: bool,
+        page: Vec<(EnvelopeId, Place)>,
+    ) -> Step {
         if page.is_empty() {
-            return finish(Reply::Done);
+            return finish(if complete { Reply::Done } else { Reply::Incomplete });
         }
         let ask = Ask::Envelopes(page.iter().map(|(id, _)| *id).collect());
-        self.ask(Vec::new(), Work::ListEnvelopes { message, page }, ask)
+        self.ask(Vec::new(), Work::ListEnvelopes { message, complete, page }, ask)
     }
 
     /// The queue has said what some of a page's envelopes are.
     fn listed(
         &mut self,
         message: Option<MessageId>,
+        complete: bool,
         mut page: Vec<(EnvelopeId, Place)>,
         looked_at: usize,
         found: &[Envelope],
@@ -308,10 +352,10 @@ impl Session {
         let replies = pieces(page, found);
         if !rest.is_empty() {
             let ask = Ask::Envelopes(rest.iter().map(|(id, _)| *id).collect());
-            return self.ask(replies, Work::ListEnvelopes { message, page: rest }, ask);
+            return self.ask(replies, Work::ListEnvelopes { message, complete, page: rest }, ask);
         }
         let ask = Ask::Places { message, after: Some(end), count: PAGE };
-        self.ask(replies, Work::ListPlaces { message }, ask)
+        self.ask(replies, Work::ListPlaces { message, complete }, ask)
     }
 }
 

@@ -26,6 +26,9 @@ pub enum Form {
 /// Why a command has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// More is queued than was printed.
+    #[error("the server is still reading its spool: this listing is incomplete")]
+    Incomplete,
     /// There is no JSON form of what it prints.
     #[error("--json is for show queue, show envelope, show stats and show status")]
     NoJson,
@@ -35,6 +38,9 @@ pub enum CommandError {
     /// The output.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
+    /// Only a server lists the queue.
+    #[error("smtpd doesn't seem to be running: start it, and it lists what its spool holds")]
+    QueueNeedsServer,
     /// The server.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -70,7 +76,11 @@ pub fn run<E: Exchange>(
     if form == Form::Json && !has_json {
         return Err(CommandError::NoJson);
     }
-    let mut client = Client { exchange: connect()?, form, now, output };
+    let exchange = connect().map_err(|error| match (error, command) {
+        (ServerError::Down, Command::ShowQueue(_)) => CommandError::QueueNeedsServer,
+        (error, _) => error.into(),
+    })?;
+    let mut client = Client { exchange, form, now, output };
     client.run(command)
 }
 
@@ -143,10 +153,14 @@ impl<E: Exchange, W: Write> Client<'_, E, W> {
 
     fn envelope(&mut self) -> Result<bool, CommandError> {
         match self.exchange.reply()?.0 {
-            Reply::Envelope(envelope) => self.print(&match self.form {
-                Form::Json => envelope_text::json(&envelope),
-                Form::Text => envelope_text::text(&envelope),
-            }),
+            Reply::Envelope { envelope, place } => {
+                let why = place.and_then(|place| place.reason);
+                let why = why.map(|why| format::reason(why, &envelope.route.action));
+                self.print(&match self.form {
+                    Form::Json => envelope_text::json(&envelope, why.as_deref()),
+                    Form::Text => envelope_text::text(&envelope, why.as_deref()),
+                })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -187,6 +201,10 @@ impl<E: Exchange, W: Write> Client<'_, E, W> {
                 Reply::Done => {
                     output.flush()?;
                     return Ok(true);
+                }
+                Reply::Incomplete => {
+                    output.flush()?;
+                    return Err(CommandError::Incomplete);
                 }
                 other => return Err(unexpected(&other)),
             }
@@ -376,6 +394,23 @@ mod tests {
         let routes = Command::Unsupported("show routes");
         assert_eq!(refused(&routes, Form::Text), "show routes: not supported yet");
         assert!(refused(&Command::Stop, Form::Json).starts_with("--json is for"));
+    }
+
+    #[test]
+    fn a_listing_says_what_it_lacks() {
+        let list = Command::ShowQueue(None);
+        let request = Request::List { message: None };
+        let (result, text) = run_with(&list, Form::Text, request, vec![Reply::Incomplete]);
+        let said = "the server is still reading its spool: this listing is incomplete";
+        assert_eq!((result, text.as_str()), (Err(said.to_owned()), ""));
+
+        let down = |command: &Command| {
+            let connect = || -> Result<Script, ServerError> { Err(ServerError::Down) };
+            run(command, Form::Text, 0, &mut Vec::new(), connect).unwrap_err().to_string()
+        };
+        let said = "smtpd doesn't seem to be running: start it, and it lists what its spool holds";
+        assert_eq!(down(&list), said);
+        assert_eq!(down(&Command::ShowStatus), "smtpd doesn't seem to be running");
     }
 
     #[test]

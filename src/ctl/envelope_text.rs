@@ -18,11 +18,11 @@ const VERSION: u32 = 3;
 /// What `ttl` says of a report: a week, in seconds.
 const BOUNCE_TTL: i64 = 604_800;
 
-/// The lines of `envelope`, each with its line end.
+/// The lines of `envelope`, each with its line end; `held` says why it is held, if it is.
 #[must_use]
-pub fn text(envelope: &Envelope) -> String {
+pub fn text(envelope: &Envelope, held: Option<&str>) -> String {
     let mut out = String::new();
-    for (name, value) in fields(envelope) {
+    for (name, value) in fields(envelope, held) {
         // Writing to a String cannot fail.
         let _ = match value {
             Field::Number(number) => writeln!(out, "{name}: {number}"),
@@ -34,10 +34,10 @@ pub fn text(envelope: &Envelope) -> String {
 
 /// The same fields as one JSON object and a line end.
 #[must_use]
-pub fn json(envelope: &Envelope) -> String {
+pub fn json(envelope: &Envelope, held: Option<&str>) -> String {
     let mut members = Map::new();
     members.insert("id".to_owned(), envelope.id.to_string().into());
-    for (name, value) in fields(envelope) {
+    for (name, value) in fields(envelope, held) {
         let value: Value = match value {
             Field::Number(number) => number.into(),
             Field::Text(text) => text.into(),
@@ -74,7 +74,7 @@ impl Fields {
     }
 }
 
-fn fields(envelope: &Envelope) -> Vec<(&'static str, Field)> {
+fn fields(envelope: &Envelope, held: Option<&str>) -> Vec<(&'static str, Field)> {
     let Envelope { origin, route, dsn, progress, .. } = envelope;
     let mut out = Fields::default();
     out.number("version", VERSION);
@@ -121,6 +121,8 @@ fn fields(envelope: &Envelope) -> Vec<(&'static str, Field)> {
         DeliveryKind::Local(local) => local_fields(&mut out, local),
         DeliveryKind::Relay => {}
     }
+    // Ours: it is no field of what is stored.
+    out.text("held-because", held.unwrap_or_default());
     out.0
 }
 
@@ -214,7 +216,7 @@ mod tests {
             sender: bob@md.test\nrcpt: alice@f75.test\ndest: alice@f75.test\nctime: 1795289588\n\
             last-try: 0\nlast-bounce: 0\nttl: 0\nretry: 1\nflags: authenticated\ndsn-notify: 0\n\
             dsn-ret: HDRS\ndsn-envid: envid1\nesc-class: 4\nesc-code: 30\nmda-user: alice\n";
-        assert_eq!(text(&envelope()), expected);
+        assert_eq!(text(&envelope(), None), expected);
     }
 
     // queue cases 10, 11, 12, 14 and 24.
@@ -230,7 +232,7 @@ mod tests {
         envelope.dsn.orcpt = Some("rfc822;a@b".into());
         envelope.progress.status = Some(EnhancedStatus::new(4, 0, 0));
         envelope.progress.error = "Network error\nsender: x@y".into();
-        let text = text(&envelope);
+        let text = text(&envelope, None);
         for line in [
             "type: mta",
             "sender: @",
@@ -247,7 +249,7 @@ mod tests {
             assert!(!text.lines().any(|one| one.starts_with(name)), "{name}\n{text}");
         }
         envelope.progress.status = None;
-        assert!(!super::text(&envelope).contains("esc-"));
+        assert!(!super::text(&envelope, None).contains("esc-"));
     }
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
         let mut envelope = envelope();
         envelope.route.kind =
             DeliveryKind::Bounce(BounceKind::Delayed { delay: 14_400, ttl: u64::MAX });
-        let text = text(&envelope);
+        let text = text(&envelope, None);
         let expected =
             "bounce-ttl: 9223372036854775807\nbounce-delay: 14400\nbounce-type: delayed\n";
         assert!(text.ends_with(expected), "{text}");
@@ -264,9 +266,15 @@ mod tests {
 
     #[test]
     fn json_has_the_fields_and_the_id() {
-        let object: Value = serde_json::from_str(&json(&envelope())).unwrap();
+        let object: Value = serde_json::from_str(&json(&envelope(), None)).unwrap();
         assert_eq!(object["id"], "f85ab57f43bf07fc");
         assert_eq!(object["mda-user"], "alice");
         assert_eq!(object["retry"], 1);
+    }
+
+    #[test]
+    fn the_reason_of_a_hold_comes_last() {
+        let text = text(&envelope(), Some("held: x\ny"));
+        assert!(text.ends_with("mda-user: alice\nheld-because: held: x y\n"), "{text}");
     }
 }

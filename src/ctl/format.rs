@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::escape::append_visible;
 use crate::ipc::message::client::{
-    Family, ListedEnvelope, ListedKind, ListedState, Statistic, Status,
+    Family, HoldReason, ListedEnvelope, ListedKind, ListedState, Statistic, Status, Unfit,
 };
 use crate::time::duration_to_text;
 
@@ -20,6 +20,8 @@ use crate::time::duration_to_text;
 const UPTIME: &str = "uptime";
 
 /// Appends the line of one envelope to `out`, line end included.
+///
+/// Where an envelope is held for more than room, its last field begins with the reason.
 ///
 /// `now` is in seconds since 1970: for an envelope in flight, the start of the attempt is counted
 /// back from it.
@@ -46,8 +48,34 @@ pub fn queue_line(out: &mut String, listed: &ListedEnvelope, now: i64) {
         last_try(listed, now),
         summary.retries,
     );
+    if let Some(because) = held_because(listed) {
+        append_visible(out, &because);
+        if !summary.error.is_empty() {
+            out.push_str("; last error: ");
+        }
+    }
     append_visible(out, &summary.error);
     out.push('\n');
+}
+
+/// Why an envelope with this `action` is held.
+#[must_use]
+pub fn reason(reason: HoldReason, action: &str) -> String {
+    match reason {
+        HoldReason::Suspect => "held: the server crashed when it was tried; \
+             schedule it to try it again, or remove it"
+            .to_owned(),
+        HoldReason::Unfit(Unfit::ActionChanged) => {
+            format!("held: action \"{action}\" is of another kind now")
+        }
+        HoldReason::Unfit(Unfit::ActionGone) => {
+            format!("held: action \"{action}\" is not in the configuration")
+        }
+    }
+}
+
+fn held_because(listed: &ListedEnvelope) -> Option<String> {
+    listed.place.reason.map(|why| reason(why, &listed.summary.action))
 }
 
 /// Appends one envelope to `out` as a JSON object and a line end.
@@ -69,6 +97,8 @@ pub fn queue_json(out: &mut String, listed: &ListedEnvelope, now: i64) {
         "state": state,
         "delay": delay,
         "error": summary.error,
+        "action": summary.action,
+        "held_because": held_because(listed),
     });
     let _ = writeln!(out, "{object}");
 }
@@ -194,11 +224,13 @@ mod tests {
                 last_try: 0,
                 retries: 1,
                 error: "\"temporary trouble\"".into(),
+                action: "fail75".into(),
             },
             place: Place {
                 state: ListedState::Pending(6),
                 expires: 1_795_635_188,
                 held: false,
+                reason: None,
                 suspended: false,
             },
         }
@@ -234,13 +266,52 @@ mod tests {
     #[test]
     fn a_held_envelope_says_hold_and_may_be_overdue() {
         let mut listed = listed();
-        listed.place =
-            Place { state: ListedState::Pending(-30), expires: 5, held: true, suspended: true };
+        listed.place = Place {
+            state: ListedState::Pending(-30),
+            expires: 5,
+            held: true,
+            reason: None,
+            suspended: true,
+        };
         listed.summary.internal = true;
         let text = line(&listed, 0);
         let fields: Vec<&str> = text.split('|').collect();
         assert_eq!(fields[3], "auth,internal,suspend,hold");
         assert_eq!(fields[11..13], ["pending", "-30"]);
+    }
+
+    #[test]
+    fn the_reason_of_a_hold_stands_before_the_last_error() {
+        let gone = HoldReason::Unfit(Unfit::ActionGone);
+        let changed = HoldReason::Unfit(Unfit::ActionChanged);
+        let cases = [
+            (gone, "", "held: action \"a\\\\b\" is not in the configuration"),
+            (changed, "x", "held: action \"a\\\\b\" is of another kind now; last error: x"),
+            (
+                HoldReason::Suspect,
+                "",
+                "held: the server crashed when it was tried; schedule it to try it again, \
+                 or remove it",
+            ),
+        ];
+        for (why, error, expected) in cases {
+            let mut listed = listed();
+            listed.place.held = true;
+            listed.place.reason = Some(why);
+            listed.summary.action = "a\\b".into();
+            listed.summary.error = error.into();
+            let text = line(&listed, 0);
+            assert_eq!(text.trim_end().splitn(14, '|').last(), Some(expected));
+            let mut json = String::new();
+            queue_json(&mut json, &listed, 0);
+            let object: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(object["held_because"], reason(why, "a\\b"));
+            assert_eq!((&object["error"], &object["flags"][1]), (&json!(error), &json!("hold")));
+        }
+        let mut json = String::new();
+        queue_json(&mut json, &listed(), 0);
+        let object: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&object["held_because"], &object["action"]), (&Value::Null, &json!("fail75")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use crate::ipc::message::queue::{BodyPiece, DispatcherToQueue, QueueToDispatcher};
 use crate::model::MessageId;
 use crate::model::limits::{BODY_IN_LOG, FIRST_ATTEMPT_CACHE};
+use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 
 /// Messages kept for their first delivery.
 #[derive(Debug, Default)]
@@ -76,32 +77,62 @@ impl Bodies {
     }
 }
 
+/// There is no body to deliver.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoBody {
+    /// What is stored cannot be read, now or later.
+    Damaged,
+    /// It is not to be had now.
+    Unavailable,
+}
+
+impl NoBody {
+    /// What that means for an envelope of the message: one that can never be read is returned.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        let failure = |text: &str, class| Failure {
+            text: text.to_owned(),
+            status: EnhancedStatus::new(class, 3, 0),
+        };
+        match self {
+            Self::Damaged => Outcome::Permanent(failure("The message is damaged in the queue", 5)),
+            Self::Unavailable => Outcome::Temporary(failure("Cannot get message fd", 4)),
+        }
+    }
+}
+
 impl Shared {
-    /// The body of a message in flight, from memory or from the queue; `None` if it is not to be
-    /// had now.
-    pub async fn body(&self, message: MessageId) -> Option<Body> {
+    /// The body of a message in flight, from memory or from the queue.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub async fn body(&self, message: MessageId) -> Result<Body, NoBody> {
         if let Some(body) = self.bodies.find(message) {
-            return Some(Body::Memory(body));
+            return Ok(Body::Memory(body));
         }
         let mut bytes = Vec::new();
         loop {
             let request = DispatcherToQueue::LoadBody { message, offset: bytes.len() as u64 };
-            let (reply, descriptor) = self.queue.request(&request, None).await.ok()?;
-            let QueueToDispatcher::Body(piece) = reply else { return None };
+            let Ok((QueueToDispatcher::Body(piece), descriptor)) =
+                self.queue.request(&request, None).await
+            else {
+                return Err(NoBody::Unavailable);
+            };
             match piece {
-                BodyPiece::Absent => return None,
+                BodyPiece::Absent => return Err(NoBody::Unavailable),
+                BodyPiece::Damaged => return Err(NoBody::Damaged),
                 BodyPiece::Descriptor { size } => {
-                    let file = Arc::new(File::from(descriptor?));
-                    return Some(Body::File { file, size });
+                    let file = Arc::new(File::from(descriptor.ok_or(NoBody::Unavailable)?));
+                    return Ok(Body::File { file, size });
                 }
                 BodyPiece::Inline { size, bytes: piece } => {
                     let empty = piece.0.is_empty();
                     bytes.extend_from_slice(&piece.0);
                     if bytes.len() as u64 >= size {
-                        return Some(Body::Memory(bytes.into()));
+                        return Ok(Body::Memory(bytes.into()));
                     }
                     if empty || bytes.len() > BODY_IN_LOG {
-                        return None;
+                        return Err(NoBody::Unavailable);
                     }
                 }
             }

@@ -13,7 +13,7 @@ use crate::ipc::message::queue::{Delivery, DispatcherToQueue, QueueToDispatcher}
 use crate::ipc::message::scheduler::HoldRelease;
 use crate::ipc::message::worker::Identity;
 use crate::ipc::seal::Sealed;
-use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
+use crate::model::outcome::Outcome;
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, MessageId};
 
 /// How the queue is answered.
@@ -113,13 +113,14 @@ impl Outbound {
     }
 
     async fn relay(&self, message: MessageId, envelopes: Vec<(Envelope, Answer)>) {
-        let Some(body) = self.shared.body(message).await else {
-            for (_, responder) in envelopes {
-                let text = "Cannot get message fd".to_owned();
-                let status = EnhancedStatus::new(4, 3, 0);
-                answer(responder, Outcome::Temporary(Failure { text, status }));
+        let body = match self.shared.body(message).await {
+            Ok(body) => body,
+            Err(none) => {
+                for (_, responder) in envelopes {
+                    answer(responder, none.outcome());
+                }
+                return;
             }
-            return;
         };
         let mut jobs = Vec::with_capacity(envelopes.len());
         for (envelope, responder) in envelopes {

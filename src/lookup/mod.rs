@@ -1,7 +1,8 @@
 //! The lookup role: tables, DNS, address expansion, rule matching.
 //!
-//! [`rules`], [`expand`] and [`aliases`] decide without I/O and ask for what they need; [`dns`] asks
-//! name servers, [`programs`] table programs; [`role`] answers the dispatcher.
+//! [`rules`], [`expand`] and [`aliases`] decide without I/O and ask for what they need; [`trace`] puts
+//! rules into words; [`dns`] asks name servers, [`programs`] table programs; [`role`] answers the
+//! dispatcher.
 
 pub mod address;
 pub mod aliases;
@@ -9,6 +10,7 @@ pub mod dns;
 pub mod expand;
 pub mod programs;
 pub mod rules;
+pub mod trace;
 
 mod role;
 mod users;

@@ -90,12 +90,55 @@ pub struct Search {
     negated: bool,
 }
 
+/// What a criterion is about, in the order in which criteria are tried.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Word {
+    /// `tag`
+    Tag,
+    /// `from`
+    From,
+    /// `for`
+    For,
+    /// `helo`
+    Helo,
+    /// `auth`
+    Auth,
+    /// `tls`
+    Tls,
+    /// `mail-from`
+    MailFrom,
+    /// `rcpt-to`
+    RcptTo,
+}
+
+/// Sees what a search decides on its way. A search that nobody watches pays nothing for it.
+pub trait Watch {
+    /// A criterion that rule `rule` (from 0) has was decided.
+    fn decided(&mut self, rule: usize, word: Word, holds: bool);
+}
+
+/// Nobody watches.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn decided(&mut self, _: usize, _: Word, _: bool) {}
+}
+
 /// A criterion of a rule, applied to a session and a recipient.
 type Criterion = fn(&Rule, &Session, Recipient<'_>) -> Test;
 
 /// The criteria in the order in which they are tried. It is part of the language, since a table that
 /// is not reached cannot fail.
-const CRITERIA: [Criterion; 8] = [tag, from, to, helo, auth, tls, mail_from, rcpt_to];
+const CRITERIA: [(Word, Criterion); 8] = [
+    (Word::Tag, tag),
+    (Word::From, from),
+    (Word::For, to),
+    (Word::Helo, helo),
+    (Word::Auth, auth),
+    (Word::Tls, tls),
+    (Word::MailFrom, mail_from),
+    (Word::RcptTo, rcpt_to),
+];
 
 /// What a criterion says.
 enum Test {
@@ -124,19 +167,31 @@ impl Search {
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
     ) -> Progress {
+        self.advance_watched(rules, session, recipient, answer, &mut Unwatched)
+    }
+
+    /// As [`Self::advance`], and tells `watch` what is decided.
+    pub fn advance_watched(
+        &mut self,
+        rules: &[Rule],
+        session: &Session,
+        recipient: Recipient<'_>,
+        answer: Option<&Answer>,
+        watch: &mut impl Watch,
+    ) -> Progress {
         match answer {
-            Some(Answer::Contains(found)) => self.decide(*found != self.negated),
+            Some(Answer::Contains(found)) => self.decide(*found != self.negated, watch),
             Some(_) => return Progress::Found(Verdict::Failed),
             None => {}
         }
         while let Some(rule) = rules.get(self.rule) {
-            let Some(criterion) = CRITERIA.get(self.criterion) else {
+            let Some((_, criterion)) = CRITERIA.get(self.criterion) else {
                 return Progress::Found(self.verdict(rule));
             };
             match criterion(rule, session, recipient) {
-                Test::Absent => self.decide(true),
-                Test::Known(holds) => self.decide(holds),
-                Test::Plain { negated, holds } => self.decide(holds != negated),
+                Test::Absent => self.criterion += 1,
+                Test::Known(holds) => self.decide(holds, watch),
+                Test::Plain { negated, holds } => self.decide(holds != negated, watch),
                 Test::Table { negated, question } => {
                     self.negated = negated;
                     return Progress::Ask(question);
@@ -146,8 +201,17 @@ impl Search {
         Progress::Found(Verdict::NoRule)
     }
 
+    /// The rule (from 0) and the criterion that the last question was asked for.
+    #[must_use]
+    pub fn position(&self) -> Option<(usize, Word)> {
+        CRITERIA.get(self.criterion).map(|(word, _)| (self.rule, *word))
+    }
+
     /// Goes to the next criterion, or to the next rule.
-    fn decide(&mut self, holds: bool) {
+    fn decide(&mut self, holds: bool, watch: &mut impl Watch) {
+        if let Some((word, _)) = CRITERIA.get(self.criterion) {
+            watch.decided(self.rule, *word, holds);
+        }
         if holds {
             self.criterion += 1;
         } else {

@@ -18,9 +18,9 @@ mod wiring;
 use std::process::ExitCode;
 
 pub use options::{Options, USAGE, UsageError};
+pub use prepare::{PrepareError, configured_file, daemon_user, read_configuration};
 
 use self::background::Side;
-use self::prepare::PrepareError;
 use crate::log;
 
 /// Runs the daemon, or checks its configuration.

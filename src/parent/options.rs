@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use lexopt::prelude::{Long, Short, ValueExt as _};
+use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 use platform::Role;
 use platform::syslog::SysLog;
 
@@ -25,10 +25,14 @@ pub struct Options {
     pub foreground: bool,
     /// `-F`: stay in the foreground, log to syslog.
     pub to_syslog: bool,
+    /// `--explain WORD …`: tell what would become of a message; the words say which.
+    pub explain: Option<Vec<String>>,
     /// `-f FILE`: the configuration.
     pub config_file: Option<PathBuf>,
     /// `-h`: say the version and leave.
     pub version: bool,
+    /// `--json`: explain for programs.
+    pub json: bool,
     /// `-P mda|mta|smtp`: begin paused.
     pub paused: Vec<Pausable>,
     /// `--state DIR`: everything under one directory.
@@ -70,6 +74,17 @@ pub enum UsageError {
         /// What is needed.
         expected: &'static str,
     },
+    /// A word that belongs to no option.
+    #[error("{0:?} belongs to no option")]
+    Word(String),
+    /// `--explain` or `--json` without what they need.
+    #[error("{option} needs {missing}")]
+    Alone {
+        /// The option.
+        option: &'static str,
+        /// What is needed with it.
+        missing: &'static str,
+    },
 }
 
 impl Options {
@@ -89,6 +104,8 @@ impl Options {
     /// Says which option is wrong.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
         let mut options = Self::default();
+        let mut words = Vec::new();
+        let mut explain = false;
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
             match argument {
@@ -105,10 +122,24 @@ impl Options {
                 Short('v') => options.verbose = true,
                 Short('x') => options.role = Some(role(&parser.value()?.string()?)?),
                 Long("channel-credits") => options.credits = Some(parser.value()?.parse()?),
+                Long("explain") => explain = true,
+                Long("json") => options.json = true,
                 Long("resolver") => options.resolvers.push(parser.value()?.parse()?),
                 Long("state") => options.state = Some(parser.value()?.into()),
+                Value(word) => words.push(word.string()?),
                 other => return Err(other.unexpected().into()),
             }
+        }
+        if explain && !options.check {
+            return Err(UsageError::Alone { option: "--explain", missing: "-n" });
+        }
+        if options.json && !explain {
+            return Err(UsageError::Alone { option: "--json", missing: "--explain" });
+        }
+        if explain {
+            options.explain = Some(words);
+        } else if let Some(word) = words.pop() {
+            return Err(UsageError::Word(word));
         }
         Ok(options)
     }
@@ -163,8 +194,26 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_refused() {
-        for words in [&["-D", "a"][..], &["-P", "x"], &["-x", "root"], &["-Q"], &["-f"], &["x"]] {
+        for words in [
+            &["-D", "a"][..],
+            &["-P", "x"],
+            &["-x", "root"],
+            &["-Q"],
+            &["-f"],
+            &["x"],
+            &["-n", "x"],
+            &["-n", "--json"],
+            &["--explain", "rcpt=a@b"],
+        ] {
             assert!(parse(words).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn words_are_taken_by_explain_alone() {
+        let options = parse(&["-n", "--explain", "from=a@b", "rcpt=c@d", "--json"]).unwrap();
+        assert_eq!(options.explain.unwrap(), ["from=a@b", "rcpt=c@d"]);
+        assert!(options.json && options.check);
+        assert_eq!(parse(&["-n"]).unwrap().explain, None);
     }
 }

@@ -236,8 +236,11 @@ impl Helpers {
     }
 }
 
-/// Who runs the commands of aliases.
-fn daemon_user(rootless: bool) -> Result<String, PrepareError> {
+/// Who runs the commands of aliases; `rootless` says that an ordinary user has started the server.
+///
+/// # Errors
+/// The account of this user cannot be looked up.
+pub fn daemon_user(rootless: bool) -> Result<String, PrepareError> {
     if !rootless {
         return Ok(DAEMON_USER.to_owned());
     }
@@ -271,9 +274,7 @@ struct Files {
 
 impl SourceReader for Files {
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        configured_file(path)
     }
 
     fn table_program(&mut self, backend: &str) -> bool {
@@ -338,7 +339,21 @@ impl Network for Machine {
     }
 }
 
-fn read_configuration(options: &Options, places: &Places) -> Result<Config, PrepareError> {
+/// The whole content of a file that the configuration names.
+///
+/// # Errors
+/// It is not a regular file, or the caller may not read it.
+pub fn configured_file(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads the configuration that `options` name, and prints what there is to say about it.
+///
+/// # Errors
+/// It has errors, which were printed, or cannot be read for what the system lacks.
+pub fn read_configuration(options: &Options, places: &Places) -> Result<Config, PrepareError> {
     let path = options.config_file.as_ref().unwrap_or(&places.config_file);
     let path = text_of(path)?;
     let mut machine = Machine::new(&places.mailname)?;

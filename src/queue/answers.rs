@@ -80,7 +80,9 @@ impl Queue {
             }
             Err(error) => {
                 tracing::warn!("warn: queue: message {message} cannot be read: {error}");
-                reply(answer, &QueueToDispatcher::Body(BodyPiece::Absent));
+                let damaged = matches!(error, StoreError::Corrupt { .. });
+                let piece = if damaged { BodyPiece::Damaged } else { BodyPiece::Absent };
+                reply(answer, &QueueToDispatcher::Body(piece));
             }
         });
         self.store.load_body(message, done);

@@ -19,8 +19,8 @@ use crate::ipc::message::parent::{
     ParentToRole, Peer, RoleKeys, RoleToParent, Setup, SuspectLists, Switches,
 };
 use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
-use crate::ipc::message::scheduler::{QueueToScheduler, SchedulerToQueue};
-use crate::model::envelope::BounceKind;
+use crate::ipc::message::scheduler::{DueKind, QueueToScheduler, SchedulerToQueue, Unfit};
+use crate::model::envelope::{BounceKind, LocalDelivery};
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 use crate::model::{DeliveryKind, Envelope, EnvelopeId};
 use crate::process::Memory;
@@ -108,6 +108,7 @@ impl Rehearsal {
             panic!("the scheduler is told what there is");
         };
         assert_eq!(added.len(), envelopes.len());
+        assert_eq!(rehearsal.scheduler_hears().await, QueueToScheduler::Filled);
         rehearsal
     }
 
@@ -206,6 +207,39 @@ async fn a_delay_that_nobody_wants_to_hear_of_is_noted_all_the_same() {
         (stored[0].progress.last_bounce == 15_400).then_some(stored)
     };
     assert_eq!(rehearsal.run_until(noted).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_envelope_whose_action_does_not_fit_is_left_to_the_scheduler_as_such() {
+    let local = || {
+        let user = "alice".to_owned();
+        DeliveryKind::Local(LocalDelivery { user, exec: None, subaddress: String::new() })
+    };
+    let report = || DeliveryKind::Bounce(BounceKind::Failed);
+    let cases = [
+        ("out", DeliveryKind::Relay, DueKind::Relay, None),
+        ("out", local(), DueKind::Local, Some(Unfit::ActionChanged)),
+        ("gone", local(), DueKind::Local, Some(Unfit::ActionGone)),
+        ("gone", DeliveryKind::Relay, DueKind::Relay, Some(Unfit::ActionGone)),
+        ("gone", report(), DueKind::Bounce, None),
+        ("out", report(), DueKind::Bounce, None),
+    ];
+    let envelopes = numbered(1..=1);
+    let mut rehearsal = Rehearsal::start(SuspectLists::default(), &envelopes).await;
+    for (action, kind, due_kind, unfit) in cases {
+        let mut envelope = envelopes[0].clone();
+        envelope.route.action = action.to_owned();
+        envelope.route.kind = kind;
+        let due = rehearsal.queue.due(&envelope, false);
+        assert_eq!((due.kind, due.unfit), (due_kind, unfit), "{action}");
+        if unfit.is_some() {
+            rehearsal.queue.release_new(envelope, 0);
+            rehearsal.queue.flush();
+            let heard = rehearsal.scheduler_hears().await;
+            assert_eq!(heard, QueueToScheduler::Added(vec![due]), "not handed out");
+        }
+    }
+    assert!(rehearsal.deliveries.try_recv().is_err());
 }
 
 #[tokio::test]

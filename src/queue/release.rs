@@ -6,13 +6,13 @@ use super::record;
 use super::role::{Event, MessageCounts, Queue};
 use super::store::{Health, StoreError, StoredEnvelope};
 use super::suspects::Turn;
-use crate::config::{ActionKind, LocalAction, Method as ConfigMethod};
+use crate::config::{ActionKind, LocalAction};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{Delivery, QueueToDispatcher};
 use crate::ipc::message::scheduler::{HoldRelease, QueueToScheduler, SchedulerToQueue};
 use crate::ipc::message::worker::{Identity, JobRecord, Method, identity_key};
 use crate::ipc::seal::{Key, Sealed};
-use crate::model::envelope::{Exec, LocalDelivery};
+use crate::model::envelope::LocalDelivery;
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, MessageId};
 
@@ -125,7 +125,7 @@ impl Queue {
             DeliveryKind::Bounce(_) => true,
         };
         let room = self.releases.len() < self.releases.limit && self.can_hand_out();
-        let at_once = room && !paused && self.action_of(&envelope).is_some();
+        let at_once = room && !paused && self.unfit(&envelope).is_none();
         self.add_to_scheduler(&envelope, at_once);
         if at_once {
             self.hand_out(envelope, size);
@@ -244,7 +244,7 @@ impl Queue {
     fn ticket(&mut self, envelope: &Envelope) -> Result<Option<(Identity, Sealed)>, Failure> {
         let DeliveryKind::Local(local) = &envelope.route.kind else { return Ok(None) };
         let gone = || Failure {
-            text: "the action of this envelope is no local one any more".to_owned(),
+            text: "the action of this envelope does not deliver it any more".to_owned(),
             status: EnhancedStatus::new(4, 3, 5),
         };
         let action = self.action_of(envelope).ok_or_else(gone)?;
@@ -265,20 +265,7 @@ impl Queue {
         action: &LocalAction,
     ) -> Option<JobRecord> {
         let config = &self.setup.config;
-        let method = match (&local.exec, &action.method) {
-            (Some(Exec::Command(line)), _) => Method::Pipe { line: line.clone() },
-            (Some(Exec::File(path)), _) => Method::File { path: path.clone() },
-            (None, ConfigMethod::ExpandOnly | ConfigMethod::ForwardOnly) => return None,
-            (None, ConfigMethod::Lmtp { destination, recipient_address }) => Method::Lmtp {
-                destination: destination.clone(),
-                recipient_address: *recipient_address,
-            },
-            (None, ConfigMethod::Maildir { path, junk }) => {
-                Method::Maildir { path: path.clone(), junk: *junk }
-            }
-            (None, ConfigMethod::Mbox) => Method::Mbox,
-            (None, ConfigMethod::Mda { command }) => Method::Command { line: command.clone() },
-        };
+        let method = Method::of(action, local.exec.as_ref())?;
         let account = action.user.clone().unwrap_or_else(|| local.user.clone());
         let root_mailbox = account == "root" && method == Method::Mbox;
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));

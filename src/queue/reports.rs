@@ -24,6 +24,8 @@ const GATHERING: Duration = Duration::from_secs(1);
 pub(super) const PIECE: usize = 48 * 1024;
 /// A message above this is not returned whole.
 const MAX_RETURNED: u64 = 4 * 1024 * 1024;
+/// Stands in for the headers of a message that cannot be read (RFC 5322, section 3.6.5).
+const NO_HEADERS: &[u8] = b"Comments: the message is damaged, its headers are not available\n";
 /// Bytes of a file that must hold all headers of a message.
 const HEADERS: usize = 256 * 1024;
 
@@ -75,6 +77,11 @@ impl Queue {
             Ok(body) => {
                 let original = original_of(body, gathered.group.key.whole);
                 queue.submit_report(gathered, &original);
+            }
+            // It will never be read again: who waits for the report gets it without the copy.
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::warn!("warn: queue: report without a copy: {error}");
+                queue.submit_report(gathered, NO_HEADERS);
             }
             Err(error) => {
                 tracing::warn!("warn: queue: report: {error}");

@@ -1,6 +1,6 @@
 //! The loop of the queue role: one event after the other, in one thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ use crate::ipc::link::{Arrived, Link, LinkError, Reply};
 use crate::ipc::message::control::{ControlToQueue, QueueToControl};
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
 use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
-use crate::ipc::message::scheduler::{Due, DueKind, QueueToScheduler, SchedulerToQueue};
+use crate::ipc::message::scheduler::{Due, DueKind, QueueToScheduler, SchedulerToQueue, Unfit};
 use crate::model::{DeliveryKind, Envelope, EnvelopeId};
 use crate::process::{self, Context, Memory, StartError, Threads};
 
@@ -33,6 +33,9 @@ const EVENTS_AT_ONCE: usize = 256;
 const PAGE: usize = 512;
 /// Envelopes in one frame to the scheduler: each takes at most about 400 bytes.
 const ENVELOPES_IN_FRAME: usize = 128;
+
+/// Actions that are named in the log for want of them.
+const UNFIT_SAID: usize = 1000;
 
 /// A step that goes on when the store has answered.
 pub(super) type Step = Box<dyn FnOnce(&mut Queue) + Send>;
@@ -75,6 +78,10 @@ pub(super) struct Queue {
     pub(super) endings: Vec<(EnvelopeId, crate::ipc::message::scheduler::End)>,
     /// New envelopes that the scheduler was not told about yet.
     added: Vec<Due>,
+    /// Actions whose envelopes are held, and that was said.
+    unfit_actions: HashSet<String>,
+    /// Everything that was stored at start is in [`Self::added`], or was told.
+    filled: bool,
     leaving: bool,
 }
 
@@ -167,6 +174,8 @@ impl Queue {
             scheduler: None,
             endings: Vec::new(),
             added: Vec::new(),
+            unfit_actions: HashSet::new(),
+            filled: false,
             leaving: false,
         }
     }
@@ -329,6 +338,9 @@ impl Queue {
     /// Tells the scheduler about an envelope, with the others of this turn.
     pub(super) fn add_to_scheduler(&mut self, envelope: &Envelope, in_flight: bool) {
         let due = self.due(envelope, in_flight);
+        if let Some(unfit) = due.unfit {
+            self.say_unfit(envelope, unfit);
+        }
         self.added.push(due);
     }
 
@@ -338,6 +350,9 @@ impl Queue {
         while added.peek().is_some() {
             let some = added.by_ref().take(ENVELOPES_IN_FRAME).collect();
             self.tell_scheduler(QueueToScheduler::Added(some));
+        }
+        if std::mem::take(&mut self.filled) {
+            self.tell_scheduler(QueueToScheduler::Filled);
         }
         self.flush_ended();
         self.flush_suspects();
@@ -362,8 +377,9 @@ impl Queue {
                     Err(error) => tracing::warn!("warn: quarantined {}: {error}", stored.id),
                 }
             }
-            if let Some(next) = page.next {
-                queue.fill_scheduler(next);
+            match page.next {
+                Some(next) => queue.fill_scheduler(next),
+                None => queue.filled = true,
             }
         });
         self.store.iterate(cursor, PAGE, done);
@@ -371,12 +387,12 @@ impl Queue {
 
     pub(super) fn due(&self, envelope: &Envelope, in_flight: bool) -> Due {
         let action = self.action_of(envelope);
-        let bounce = matches!(envelope.route.kind, DeliveryKind::Bounce(_));
-        let kind = match (&envelope.route.kind, action.map(|action| &action.kind)) {
-            (DeliveryKind::Bounce(_), _) => DueKind::Bounce,
-            (_, Some(ActionKind::Local(_))) | (DeliveryKind::Local(_), None) => DueKind::Local,
-            (_, Some(ActionKind::Relay(_))) | (DeliveryKind::Relay, None) => DueKind::Relay,
+        let kind = match envelope.route.kind {
+            DeliveryKind::Bounce(_) => DueKind::Bounce,
+            DeliveryKind::Local(_) => DueKind::Local,
+            DeliveryKind::Relay => DueKind::Relay,
         };
+        let bounce = kind == DueKind::Bounce;
         let ttl = action.and_then(|action| action.ttl).filter(|_| !bounce);
         let ttl = ttl.unwrap_or(self.setup.config.queue.ttl).as_secs();
         let destination = match &envelope.route.kind {
@@ -393,7 +409,7 @@ impl Queue {
             retries: envelope.progress.retries,
             last_bounce: envelope.progress.last_bounce,
             in_flight,
-            without_action: action.is_none() && !bounce,
+            unfit: self.unfit(envelope),
             suspect: self.suspects.is_held(envelope.id),
         }
     }
@@ -402,6 +418,34 @@ impl Queue {
     pub(super) fn action_of(&self, envelope: &Envelope) -> Option<&Action> {
         let config = &self.setup.config;
         config.action_named(&envelope.route.action).and_then(|id| config.action(id))
+    }
+
+    /// Why the configuration cannot deliver the envelope, if it cannot. A report needs no action.
+    pub(super) fn unfit(&self, envelope: &Envelope) -> Option<Unfit> {
+        let action = self.action_of(envelope).map(|action| &action.kind);
+        match (&envelope.route.kind, action) {
+            (DeliveryKind::Bounce(_), _)
+            | (DeliveryKind::Local(_), Some(ActionKind::Local(_)))
+            | (DeliveryKind::Relay, Some(ActionKind::Relay(_))) => None,
+            (DeliveryKind::Local(_) | DeliveryKind::Relay, None) => Some(Unfit::ActionGone),
+            (DeliveryKind::Local(_) | DeliveryKind::Relay, Some(_)) => Some(Unfit::ActionChanged),
+        }
+    }
+
+    /// Says once for each action that its envelopes are held.
+    fn say_unfit(&mut self, envelope: &Envelope, unfit: Unfit) {
+        let (id, action) = (envelope.id, &envelope.route.action);
+        if self.unfit_actions.len() >= UNFIT_SAID || !self.unfit_actions.insert(action.clone()) {
+            return;
+        }
+        let because = match unfit {
+            Unfit::ActionChanged => "is of another kind now",
+            Unfit::ActionGone => "is not in the configuration",
+        };
+        tracing::warn!(
+            "warn: invalid envelope {id}: unknown dispatcher: action \"{action}\" {because}; \
+             its envelopes are held"
+        );
     }
 
     /// How long an envelope may stay.

@@ -457,6 +457,12 @@ fn a_message_is_all_its_envelopes_and_no_others() {
 
 #[test]
 fn an_envelope_without_action_waits_for_it() {
+    for block in [Block::NoAction, Block::OtherAction] {
+        let mut scheduler = with(&Due { blocked: Some(block), ..due(1, Kind::Local) }, 0);
+        assert_eq!(list(&mut scheduler, 0)[0].blocked, Some(block));
+        let scheduled = scheduler.administer(Operation::Schedule, Target::Envelope(id(1)), at(0));
+        assert_eq!(scheduled, 0, "{block:?}");
+    }
     let mut scheduler = with(&Due { blocked: Some(Block::NoAction), ..due(1, Kind::Local) }, 0);
     assert_eq!(released(&mut scheduler, 0), []);
     assert_eq!(list(&mut scheduler, 0)[0].blocked, Some(Block::NoAction));

@@ -101,11 +101,16 @@ impl Flags {
     pub(super) const ENDING: u8 = 16;
     /// It has a timer.
     pub(super) const TIMED: u8 = 32;
+    /// Its action is of another kind.
+    const OTHER_ACTION: u8 = 64;
+    /// The configuration cannot deliver it.
+    pub(super) const UNFIT: u8 = Self::NO_ACTION | Self::OTHER_ACTION;
 
     pub(super) fn of(block: Block) -> u8 {
         match block {
             Block::Administrator => Self::ADMINISTRATOR,
             Block::NoAction => Self::NO_ACTION,
+            Block::OtherAction => Self::OTHER_ACTION,
             Block::Suspect => Self::SUSPECT,
         }
     }
@@ -123,7 +128,7 @@ impl Flags {
     }
 
     pub(super) fn blocked(self) -> bool {
-        self.has(Self::ADMINISTRATOR | Self::NO_ACTION | Self::SUSPECT)
+        self.has(Self::ADMINISTRATOR | Self::UNFIT | Self::SUSPECT)
     }
 }
 

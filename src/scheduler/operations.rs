@@ -78,7 +78,7 @@ impl Scheduler {
             Place::Expiring | Place::Fresh | Place::Removing => return true,
             Place::Held | Place::Late | Place::Parked | Place::Pending => {}
         }
-        if flags.has(Flags::REMOVED) || flags.has(Flags::of(Block::NoAction)) {
+        if flags.has(Flags::REMOVED | Flags::UNFIT) {
             return false;
         }
         // Who says "all" does not mean what made roles crash.
@@ -156,7 +156,7 @@ fn listed(entry: &Entry, now: i64) -> Listed {
             State::Pending(waits.min(0))
         }
     };
-    let blocked = [Block::NoAction, Block::Suspect];
+    let blocked = [Block::NoAction, Block::OtherAction, Block::Suspect];
     Listed {
         id: entry.id,
         kind: entry.kind,

@@ -16,8 +16,8 @@ use super::work::{
 use crate::ipc::link::{Arrived, Link};
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup, Switches};
 use crate::ipc::message::scheduler::{
-    self as wire, ControlToScheduler, DueKind, EnvelopeOrder, HoldRelease, ListedEnvelope,
-    QueueToScheduler, SchedulerToControl, SchedulerToQueue, Selection,
+    self as wire, ControlToScheduler, DueKind, EnvelopeOrder, HoldReason, HoldRelease,
+    ListedEnvelope, QueueToScheduler, SchedulerToControl, SchedulerToQueue, Selection, Unfit,
 };
 use crate::ipc::message::statistics::Snapshot;
 use crate::model::EnvelopeId;
@@ -63,6 +63,7 @@ async fn serve(context: Context, (): ()) {
         setup,
         memory,
         queue: None,
+        complete: false,
         events,
     };
     role.switch(role.setup.switches);
@@ -106,6 +107,8 @@ struct Loop {
     clock: Clock,
     memory: Memory,
     queue: Option<QueueLink>,
+    /// The queue has told everything that it holds.
+    complete: bool,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -206,6 +209,7 @@ impl Loop {
             Peer::Queue => {
                 let (link, mut arrivals) = Link::open(descriptor, credits)?;
                 self.queue = Some(link);
+                self.complete = false;
                 // What an earlier queue had in hand, nobody has any more.
                 self.scheduler = Scheduler::new(settings_of(&self.setup), self.clock.read());
                 self.switch(self.setup.switches);
@@ -238,6 +242,7 @@ impl Loop {
                     self.scheduler.ended(id, end_of(end));
                 }
             }
+            QueueToScheduler::Filled => self.complete = true,
             QueueToScheduler::Held { id, hold_queue } => {
                 self.scheduler.hold(id, HoldQueue(hold_queue), now);
             }
@@ -282,7 +287,10 @@ impl Loop {
                 retries: due.retries,
                 last_bounce: due.last_bounce,
                 in_flight: due.in_flight,
-                blocked: due.without_action.then_some(Block::NoAction),
+                blocked: due.unfit.map(|unfit| match unfit {
+                    Unfit::ActionChanged => Block::OtherAction,
+                    Unfit::ActionGone => Block::NoAction,
+                }),
             },
             now,
         );
@@ -308,7 +316,9 @@ impl Loop {
                 let seconds = now.wall / 1000;
                 let listed = self.scheduler.list(target, after, now);
                 let listed = listed.take(count.min(LISTED) as usize);
-                SchedulerToControl::Listed(listed.map(|one| listed_of(&one, seconds)).collect())
+                let envelopes = listed.map(|one| listed_of(&one, seconds)).collect();
+                let served = self.queue.as_ref().is_some_and(|queue| !queue.is_closed());
+                SchedulerToControl::Listed { envelopes, complete: self.complete && served }
             }
             ControlToScheduler::Order(order, selection) => {
                 let operation = match order {
@@ -377,6 +387,13 @@ fn listed_of(listed: &super::work::Listed, now: i64) -> ListedEnvelope {
         delay,
         suspended: listed.suspended,
         held: listed.held || listed.blocked.is_some(),
+        reason: listed.blocked.and_then(|block| match block {
+            // That is said by `suspended`.
+            Block::Administrator => None,
+            Block::NoAction => Some(HoldReason::Unfit(Unfit::ActionGone)),
+            Block::OtherAction => Some(HoldReason::Unfit(Unfit::ActionChanged)),
+            Block::Suspect => Some(HoldReason::Suspect),
+        }),
         expires: now.saturating_add(listed.expires_in),
     }
 }

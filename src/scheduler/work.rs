@@ -98,6 +98,8 @@ pub enum Block {
     Administrator,
     /// The configuration has no action of its name.
     NoAction,
+    /// The action of its name is of another kind.
+    OtherAction,
     /// It was in flight when roles crashed.
     Suspect,
 }

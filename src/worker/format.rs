@@ -264,6 +264,7 @@ fn index(text: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec_case;
 
     const FAILED: Result<&str, FormatError> = Err(FormatError::Expansion);
 
@@ -286,77 +287,121 @@ mod tests {
 
     #[test]
     fn specifiers_and_modifiers() {
-        // config cases 244, 246-253, delta cases 134, 135
         let cases = [
-            ("%{rcpt}", Ok("User+T:g@Example.org")),
-            ("%{rcpt:raw}", Ok("User+T:g@Example.org")),
-            ("%{rcpt:lowercase|strip}", Ok("user@example.org")),
-            ("%{RCPT.USER:LOWERCASE}", Ok("user+t:g")),
-            ("%{rcpt.domain[0]:lowercase}", Ok("e")),
-            ("%{rcpt.user[0:3]:uppercase}", Ok("USER")),
-            ("%{rcpt.user[-3:]:strip}", Ok("ser")),
-            ("%{sender}", Ok("bo:b@d")),
-            ("%{sender:raw}", Ok("bo:b@d")),
-            ("%{sender.user}/%{sender.domain}", Ok("bo:b/d")),
-            ("%{dest} %{dest.user} %{dest.domain}", Ok("dest@example.net dest example.net")),
-            ("%{user.username}", Ok("user")),
-            ("%{user.directory}/x", Ok("/home/user~/x")),
-            ("%{mbox.from}", Ok("bo:b@d")),
-            ("%%{rcpt}", Ok("%{rcpt}")),
-            ("100%", Ok("100%")),
-            ("%d", Ok("%d")),
-            ("%{rcpt.user} %{rcpt", Ok("%{rcpt.user} %{rcpt")),
-            ("~/Maildir", Ok("/home/user~/Maildir")),
-            ("/x~/y", Ok("/x~/y")),
-            ("%{mda}", FAILED),
-            ("%{nope}", FAILED),
-            ("%{}", FAILED),
-            ("%{rcpt:nope}", FAILED),
-            ("%{rcpt:}", FAILED),
-            ("%{rcpt[0]x}", FAILED),
-            ("%{rcpt[0}", FAILED),
+            (244, "%{rcpt}", Ok("User+T:g@Example.org")),
+            (244, "%{rcpt:raw}", Ok("User+T:g@Example.org")),
+            (244, "%{rcpt:lowercase|strip}", Ok("user@example.org")),
+            (246, "%{rcpt.domain[0]:lowercase}", Ok("e")),
+            (246, "%{rcpt.user[0:3]:uppercase}", Ok("USER")),
+            (0, "%{rcpt.user[-3:]:strip}", Ok("ser")),
+            (247, "%{RCPT.USER:LOWERCASE}", Ok("user+t:g")),
+            (0, "%{sender}", Ok("bo:b@d")),
+            (0, "%{sender:raw}", Ok("bo:b@d")),
+            (0, "%{sender.user}/%{sender.domain}", Ok("bo:b/d")),
+            (0, "%{dest} %{dest.user} %{dest.domain}", Ok("dest@example.net dest example.net")),
+            (0, "%{user.username}", Ok("user")),
+            (0, "%{user.directory}/x", Ok("/home/user~/x")),
+            (0, "%{USER.Directory:uppercase}/x", Ok("/HOME/USER~/x")),
+            (0, "%{user.directory[0:4]}", Ok("/home")),
+            (0, "%{mbox.from}", Ok("bo:b@d")),
+            (0, "%{rcpt:raw|lowercase|raw}", Ok("user+t:g@example.org")),
+            (0, "%{rcpt:strip|strip|uppercase}", Ok("USER@EXAMPLE.ORG")),
+            (0, "%{rcpt.domain:strip}", Ok("Example.org")),
+            (248, "%%{rcpt}", Ok("%{rcpt}")),
+            (248, "100%", Ok("100%")),
+            (248, "%d", Ok("%d")),
+            (249, "%{rcpt", Ok("%{rcpt")),
+            (249, "%{rcpt.user} %{rcpt", Ok("%{rcpt.user} %{rcpt")),
+            (251, "~/Maildir", Ok("/home/user~/Maildir")),
+            (251, "/x~/y", Ok("/x~/y")),
+            (252, "%{mda}", FAILED),
+            (252, "%{nope}", FAILED),
+            (0, "%{subaddress}", FAILED),
+            (0, "%{user.uid}", FAILED),
+            (0, "%{}", FAILED),
+            (0, "%{ rcpt}", FAILED),
+            (0, "%{rcpt:nope}", FAILED),
+            (0, "%{rcpt:}", FAILED),
+            (0, "%{rcpt:raw|}", FAILED),
+            (0, "%{rcpt:raw[0]}", FAILED),
+            (0, "%{rcpt[0]x}", FAILED),
+            (0, "%{rcpt[0}", FAILED),
         ];
-        for (template, expected) in cases {
+        for (number, template, expected) in cases {
             let result = expanded("User+T?g@Example.org", template);
-            assert_eq!(result.as_deref().map_err(|e| *e), expected, "{template}");
+            assert_eq!(result.as_deref().map_err(|e| *e), expected, "case {number}: {template}");
+            spec_case::ran("config", number);
         }
-        assert_eq!(expanded("alice@d", "%{rcpt[0:4]}").as_deref(), Ok("alice"));
-        assert_eq!(expanded("alice@d", "%{rcpt[0:4]:uppercase}").as_deref(), Ok("ALICE"));
-        assert_eq!(expanded("bo%b@d", "%{rcpt} %{rcpt:raw}").as_deref(), Ok("bo:b@d bo%b@d"));
+        assert_eq!(expanded("alice@d", "%{rcpt.user[0:4]:uppercase}").as_deref(), Ok("ALICE"));
+    }
+
+    #[test]
+    fn the_cases_of_the_queue_page() {
+        let cases = [
+            (134, "alice+x@d", "%{rcpt.user:strip} %{sender} %{sender:raw}", "alice bo:b@d bo:b@d"),
+            (134, "bo%b@d", "%{rcpt} %{rcpt:raw}", "bo:b@d bo%b@d"),
+            (135, "alice@d", "%{rcpt[0:4]} %{rcpt[0:4]:uppercase}", "alice ALICE"),
+            // the example of release 7.9: modifiers first, then the slice
+            (0, "tech+abc@d", "%{rcpt.user[-3:]:strip}", "ech"),
+        ];
+        for (number, recipient, template, expected) in cases {
+            assert_eq!(expanded(recipient, template).as_deref(), Ok(expected), "{template}");
+            spec_case::ran("queue", number);
+        }
+    }
+
+    #[test]
+    fn each_of_the_replaced_characters_and_no_other_is_replaced() {
+        for character in (0x21..0x7f).map(char::from).filter(|c| !matches!(c, '<' | '>' | '@')) {
+            let text = format!("x{character}y@d");
+            let values = |template| expanded(&text, template).unwrap();
+            let replaced = "!#$&'*?`{|}~".contains(character);
+            let raw = if replaced { "x:y@d" } else { &text };
+            let plain = if character == '%' { "x:y@d" } else { raw };
+            assert_eq!(values("%{rcpt:raw}"), raw, "{character}");
+            // Without a delimiter in it, `strip` changes nothing.
+            assert_eq!(values("%{rcpt}"), plain, "{character}");
+        }
     }
 
     #[test]
     fn slices() {
-        // config case 245 and the table of its section 7.2
+        // the table of section 7.2
         let cases = [
-            ("0", Ok("E")),
-            ("10", Ok("g")),
-            ("8:", Ok("org")),
-            ("-3:", Ok("org")),
-            ("0:6", Ok("Example")),
-            ("0:-4", Ok("Example")),
-            (":3", Ok("Exam")),
-            (":", Ok("Example.org")),
-            ("0:100", Ok("Example.org")),
-            ("-2:-1", Ok("r")),
-            ("-1", FAILED),
-            ("11", FAILED),
-            ("5:2", FAILED),
-            ("", FAILED),
-            ("a", FAILED),
-            ("-100:", FAILED),
-            ("0:-11", FAILED),
-            ("0:2000", FAILED),
+            (0, "0", Ok("E")),
+            (0, "10", Ok("g")),
+            (0, "8:", Ok("org")),
+            (245, "-3:", Ok("org")),
+            (0, "0:6", Ok("Example")),
+            (245, "0:-4", Ok("Example")),
+            (0, ":3", Ok("Exam")),
+            (0, ":", Ok("Example.org")),
+            (0, "0:100", Ok("Example.org")),
+            (0, "0:1024", Ok("Example.org")),
+            (0, "-2:-1", Ok("r")),
+            (245, "-1", FAILED),
+            (0, "11", FAILED),
+            (0, "11:", FAILED),
+            (0, "5:2", FAILED),
+            (0, "", FAILED),
+            (0, "a", FAILED),
+            (0, "0:1:2", FAILED),
+            (0, " 0", FAILED),
+            (0, "-100:", FAILED),
+            (0, "0:-11", FAILED),
+            (0, "0:1025", FAILED),
+            (0, "0:2000", FAILED),
+            (0, "0:99999999999", FAILED),
         ];
-        for (slice, expected) in cases {
+        for (number, slice, expected) in cases {
             let result = expanded("a@Example.org", &format!("%{{rcpt.domain[{slice}]}}"));
             assert_eq!(result.as_deref().map_err(|e| *e), expected, "[{slice}]");
+            spec_case::ran("config", number);
         }
     }
 
     #[test]
     fn the_null_sender_is_empty_or_mailer_daemon() {
-        // config case 250
         let address = mailbox("a@b");
         let values = Values {
             sender: &ReversePath::NULL,
@@ -368,6 +413,7 @@ mod tests {
         };
         let template = "%{sender}|%{sender.user[5:9]}|%{mbox.from}";
         assert_eq!(expand(template, &values, Target::Path).as_deref(), Ok("||MAILER-DAEMON"));
+        spec_case::ran("config", 250);
     }
 
     #[test]

@@ -287,6 +287,7 @@ mod tests {
 
     use super::*;
     use crate::model::Mailbox as Address;
+    use crate::spec_case;
     use crate::worker::plan::tests::record;
 
     /// Knows one user beside the account, and a mailbox in a directory of its own.
@@ -399,6 +400,44 @@ mod tests {
         assert_eq!(stats(0, false, home.path(), &jobs), [refused; 4]);
         let expected = [refused, refused, refused, "Delivered"];
         assert_eq!(stats(1000, true, home.path(), &jobs), expected);
+        let mut command = job(Method::Command { line: "true".to_owned() }, "x");
+        command.record.user = "root".to_owned();
+        let refused = "Error (MDA not allowed to deliver to: root)";
+        assert_eq!(stats(0, false, home.path(), &[command]), [refused]);
+        spec_case::ran("config", 255);
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_fails_for_good() {
+        let home = tempfile::tempdir().unwrap();
+        let command = |line: &str| Method::Command { line: line.to_owned() };
+        let jobs = [job(command("CMD %{nope}"), "x"), job(pipe("%{mda}".to_owned()), "x")];
+        let mut performer =
+            Performer::new(account("vmail", home.path().to_str().unwrap(), 1000), false, "/", "h");
+        for report in performer.perform(&jobs, &mut Desk(home.path().to_owned())) {
+            assert_eq!(report.stat(), "Error (mda command line could not be expanded)");
+            assert!(matches!(report.outcome, Outcome::Permanent(_)));
+        }
+        spec_case::ran("config", 253);
+    }
+
+    #[test]
+    fn a_quoted_command_of_an_alias_is_one_word_and_a_file_one_path() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("two words").to_str().unwrap().to_owned();
+        let jobs = [
+            // As `"|/bin/cat -n"` and `|"/bin/cat -n"` are read.
+            job(pipe("/bin/cat -n".to_owned()), "x"),
+            job(pipe("\"/bin/cat -n\" 2>/dev/null".to_owned()), "x"),
+            job(Method::File { path: file.clone() }, "1\n"),
+        ];
+        let said = stats(1000, false, home.path(), &jobs);
+        assert_eq!(said[0], "Delivered");
+        assert!(said[1].starts_with("Error ("), "{said:?}");
+        spec_case::ran("config", 276);
+        assert_eq!(said[2], "Delivered");
+        assert!(fs::read_to_string(file).unwrap().ends_with("\n1\n\n"));
+        spec_case::ran("config", 257);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::account::become_account;
 use super::server::Server;
+use super::wait::{SOON, wait_for};
 
 /// What a program said, and how it ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,9 +51,12 @@ impl Server {
         Said::new(&child.wait_with_output().unwrap())
     }
 
-    /// The lines of `smtpctl show queue`.
+    /// The lines of `smtpctl show queue`, once the server knows all that is in its spool.
     pub fn queue(&self) -> Vec<String> {
-        let said = self.control(&["show", "queue"]);
+        let said = wait_for("a complete listing", SOON, || {
+            let said = self.control(&["show", "queue"]);
+            (!said.errors.contains("incomplete")).then_some(said)
+        });
         assert_eq!((said.status, said.errors.as_str()), (0, ""), "smtpctl show queue");
         said.output.lines().map(str::to_owned).collect()
     }

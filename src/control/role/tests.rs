@@ -214,9 +214,10 @@ fn play_scheduler(roles: &Roles) {
                         delay: 5,
                         suspended: false,
                         held: true,
+                        reason: None,
                         expires: 400,
                     });
-                    SchedulerToControl::Listed(listed.collect())
+                    SchedulerToControl::Listed { envelopes: listed.collect(), complete: true }
                 }
                 ControlToScheduler::Order(..) => SchedulerToControl::Counted(2),
                 ControlToScheduler::Statistics => {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::ipc::message::client::ListedState;
+use crate::ipc::message::client::{HoldReason, ListedState, Unfit};
 use crate::model::envelope::{DeliveryKind, Origin, Progress, RecipientDsn, Route, Source};
 use crate::model::{Mailbox, ReversePath, limits};
 
@@ -18,8 +18,13 @@ fn id(number: u64) -> EnvelopeId {
     message.envelope(NonZeroU32::new((number & 0xffff) as u32 + 1).unwrap())
 }
 
-const PLACE: Place =
-    Place { state: ListedState::Pending(5), expires: 100, held: false, suspended: false };
+const PLACE: Place = Place {
+    state: ListedState::Pending(5),
+    expires: 100,
+    held: false,
+    reason: None,
+    suspended: false,
+};
 
 fn envelope(id: EnvelopeId, error: &str) -> Envelope {
     let recipient = Mailbox::parse("alice@d").unwrap();
@@ -82,8 +87,6 @@ fn each_request_asks_one_role_and_is_answered_once() {
     let selection = Selection::Envelope(id(1));
     let change = Request::Change { change: Change::Schedule, selection };
     let status = Status { mta_paused: true, ..Status::default() };
-    let whole = envelope(id(1), "x");
-    let found = Answer::Envelopes { looked_at: 1, found: vec![whole.clone()] };
     let none = Answer::Envelopes { looked_at: 1, found: Vec::new() };
     let pause = |paused| Ask::Pause { service: Service::Mda, paused };
     let verbosity = Ask::SetVerbosity(Verbosity::Brief);
@@ -96,12 +99,6 @@ fn each_request_asks_one_role_and_is_answered_once() {
         (Request::SetVerbosity(Verbosity::Brief), verbosity, Answer::Done(true), Reply::Done),
         (Request::Stop, Ask::Stop, Answer::Done(true), Reply::Done),
         (Request::ShowStatus, Ask::Status, Answer::Status(status.clone()), Reply::Status(status)),
-        (
-            Request::ShowEnvelope(id(1)),
-            Ask::Envelopes(vec![id(1)]),
-            found,
-            Reply::Envelope(Box::new(whole)),
-        ),
         (Request::ShowEnvelope(id(1)), Ask::Envelopes(vec![id(1)]), none, Reply::NotFound),
         (Request::OpenSession, open.clone(), Answer::Session(SessionAnswer::Open), Reply::Session),
         (
@@ -124,6 +121,44 @@ fn each_request_asks_one_role_and_is_answered_once() {
     }
 }
 
+#[test]
+fn an_envelope_is_shown_with_its_place_if_there_is_one() {
+    let held = Place { held: true, reason: Some(HoldReason::Unfit(Unfit::ActionGone)), ..PLACE };
+    let places = |places| Answer::Places { places, complete: true };
+    let cases = [
+        (places(vec![(id(1), held)]), Some(held)),
+        (places(vec![(id(2), PLACE)]), None),
+        (places(Vec::new()), None),
+        (Answer::Unavailable, None),
+    ];
+    for (answer, place) in cases {
+        let mut session = session();
+        session.request(Request::ShowEnvelope(id(1)));
+        let whole = envelope(id(1), "x");
+        let found = Answer::Envelopes { looked_at: 1, found: vec![whole.clone()] };
+        let step = session.answer(found);
+        let Ask::Places { message, after, count } = asked(&step) else { panic!("{step:?}") };
+        assert!(*message == Some(id(1).message()) && *after < Some(id(1)) && *count == 1);
+        let reply = Reply::Envelope { envelope: Box::new(whole), place };
+        assert_eq!(session.answer(answer), finish(reply));
+    }
+}
+
+#[test]
+fn a_listing_while_the_spool_is_read_says_that_it_is_incomplete() {
+    for pages in [[true, false], [false, true], [false, false], [true, true]] {
+        let mut session = session();
+        session.request(Request::List { message: None });
+        session.answer(Answer::Places { places: vec![(id(1), PLACE)], complete: pages[0] });
+        let found = vec![envelope(id(1), "x")];
+        let step = session.answer(Answer::Envelopes { looked_at: 1, found });
+        assert!(matches!(step.replies[..], [Reply::Listing(_)]));
+        let step = session.answer(Answer::Places { places: Vec::new(), complete: pages[1] });
+        let whole = pages == [true, true];
+        assert_eq!(step, finish(if whole { Reply::Done } else { Reply::Incomplete }));
+    }
+}
+
 /// Plays scheduler and queue for a queue of `total` envelopes; the queue looks at `at_once`.
 fn list(total: u64, at_once: usize, error: &str, gone: Option<u64>) -> Vec<EnvelopeId> {
     let mut session = session();
@@ -142,7 +177,8 @@ fn list(total: u64, at_once: usize, error: &str, gone: Option<u64>) -> Vec<Envel
         step = match asked(&step).clone() {
             Ask::Places { after, count, .. } => {
                 let known = (0..total).map(id).filter(|id| Some(*id) > after);
-                session.answer(Answer::Places(known.take(count).map(|id| (id, PLACE)).collect()))
+                let places = known.take(count).map(|id| (id, PLACE)).collect();
+                session.answer(Answer::Places { places, complete: true })
             }
             Ask::Envelopes(ids) => {
                 let looked_at = ids.len().min(at_once);
@@ -174,7 +210,7 @@ fn a_listing_has_every_envelope_once_and_in_order() {
 fn a_queue_that_looks_at_nothing_ends_the_listing() {
     let mut session = session();
     session.request(Request::List { message: None });
-    session.answer(Answer::Places(vec![(id(1), PLACE)]));
+    session.answer(Answer::Places { places: vec![(id(1), PLACE)], complete: true });
     let step = session.answer(Answer::Envelopes { looked_at: 0, found: Vec::new() });
     assert_eq!(step, finish(Reply::Unavailable));
 }

@@ -54,8 +54,8 @@ impl Mda {
         ticket: Sealed,
     ) -> Outcome {
         let report = match self.shared.body(envelope.id.message()).await {
-            Some(body) => self.give(identity, ticket, body).await,
-            None => temporary("Cannot get message fd").into(),
+            Ok(body) => self.give(identity, ticket, body).await,
+            Err(none) => none.outcome().into(),
         };
         let report = Report { outcome: checked(report.outcome), exit: report.exit };
         log(envelope, &report);

@@ -12,11 +12,12 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::scheduler::{HoldReason, Unfit};
 use crate::model::envelope::Source;
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, MessageId, limits};
 
 /// Version of this protocol. A client of another version is told so and sent away.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a listing or body gathered before they are sent as one piece; leaves room in a frame
 /// for the largest single entry.
@@ -44,7 +45,8 @@ pub enum Request {
         selection: Selection,
     },
     /// The envelopes in the queue, in the order of their ids. Answered by any number of
-    /// [`Reply::Listing`], then [`Reply::Done`].
+    /// [`Reply::Listing`], then [`Reply::Done`], or [`Reply::Incomplete`] while the queue still reads
+    /// its spool.
     List {
         /// Those of this message only.
         message: Option<MessageId>,
@@ -156,8 +158,15 @@ pub enum Reply {
     Count(u64),
     /// A piece of the queue.
     Listing(Vec<ListedEnvelope>),
+    /// A listing ends here, and more is in the spool than was listed.
+    Incomplete,
     /// One envelope.
-    Envelope(Box<Envelope>),
+    Envelope {
+        /// What is stored.
+        envelope: Box<Envelope>,
+        /// Where the scheduler has it; `None` if it does not know of it, or cannot say now.
+        place: Option<Place>,
+    },
     /// A piece of a message, in order.
     Bytes(Vec<u8>),
     /// A message; *carries a descriptor*, open for reading.
@@ -215,6 +224,8 @@ pub struct Summary {
     pub retries: u16,
     /// Text of the last failure.
     pub error: String,
+    /// Name of its action.
+    pub action: String,
 }
 
 /// Where the scheduler has an envelope.
@@ -224,8 +235,10 @@ pub struct Place {
     pub state: ListedState,
     /// When it is given up, in seconds since 1970.
     pub expires: i64,
-    /// It waits for its destination to have room, or for its action to come back.
+    /// It waits for its destination to have room, or for the reason below to end.
     pub held: bool,
+    /// Why it is held, if not for its destination.
+    pub reason: Option<HoldReason>,
     /// An administrator paused it.
     pub suspended: bool,
 }
@@ -296,6 +309,7 @@ impl From<&Envelope> for Summary {
             last_try: envelope.progress.last_try,
             retries: envelope.progress.retries,
             error: envelope.progress.error.clone(),
+            action: envelope.route.action.clone(),
         }
     }
 }
@@ -306,7 +320,7 @@ impl Summary {
     pub fn weight(&self) -> usize {
         // Numbers of at most ten bytes each, flags, the lengths of the texts, and a place.
         let fixed = 96;
-        let texts = [&self.sender, &self.recipient, &self.destination, &self.error];
+        let texts = [&self.sender, &self.recipient, &self.destination, &self.error, &self.action];
         fixed + texts.iter().map(|text| text.len()).sum::<usize>()
     }
 }
@@ -366,12 +380,14 @@ mod tests {
                     last_try: number,
                     retries: u16::MAX,
                     error: text.to_owned(),
+                    action: text.to_owned(),
                 };
                 let weight = summary.weight();
                 let place = Place {
                     state: ListedState::Pending(number),
                     expires: number,
                     held: true,
+                    reason: Some(HoldReason::Unfit(Unfit::ActionChanged)),
                     suspended: true,
                 };
                 let listed = ListedEnvelope { summary, place };

@@ -132,6 +132,8 @@ pub enum QueueToDispatcher {
 pub enum BodyPiece {
     /// The message is gone, or may not be read now.
     Absent,
+    /// What is stored cannot be read, now or later.
+    Damaged,
     /// In a file; the reply carries its descriptor, open for reading.
     Descriptor {
         /// Its length in bytes.

@@ -23,10 +23,29 @@ pub struct Due {
     pub last_bounce: i64,
     /// Released by the queue itself: in flight already.
     pub in_flight: bool,
-    /// Its action is not in the configuration: not to be tried until it is.
-    pub without_action: bool,
+    /// The configuration cannot deliver it: not to be tried until it can.
+    pub unfit: Option<Unfit>,
     /// Was alone in flight when roles crashed again: not to be tried until an administrator says so.
     pub suspect: bool,
+}
+
+/// Why the configuration cannot deliver an envelope that was accepted under an earlier one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Unfit {
+    /// The action of its name is of another kind: local where the envelope goes elsewhere, or the
+    /// other way round.
+    ActionChanged,
+    /// There is no action of its name.
+    ActionGone,
+}
+
+/// Why an envelope is held, beside a busy relay or user.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum HoldReason {
+    /// It crashed roles, as it seems; an administrator decides.
+    Suspect,
+    /// The configuration cannot deliver it.
+    Unfit(Unfit),
 }
 
 /// Which kind of delivery, each with its own base of retries.
@@ -49,6 +68,8 @@ pub enum QueueToScheduler {
     Cleared(Vec<EnvelopeId>),
     /// These are settled and gone.
     Ended(Vec<(EnvelopeId, End)>),
+    /// Everything that was found at start was told.
+    Filled,
     /// An envelope waits in a hold queue.
     Held {
         /// The envelope.
@@ -162,8 +183,13 @@ pub enum ControlToScheduler {
 pub enum SchedulerToControl {
     /// How many it was.
     Counted(u32),
-    /// Some envelopes; fewer than asked for at the end.
-    Listed(Vec<ListedEnvelope>),
+    /// Some envelopes.
+    Listed {
+        /// Fewer than asked for at the end.
+        envelopes: Vec<ListedEnvelope>,
+        /// Whether the queue has told everything that it holds; false while it reads its spool.
+        complete: bool,
+    },
     /// Counters.
     Statistics(super::statistics::Snapshot),
 }
@@ -179,8 +205,10 @@ pub struct ListedEnvelope {
     pub delay: i64,
     /// Paused by an administrator.
     pub suspended: bool,
-    /// Waits for room at a busy relay or user, or for its action to come back.
+    /// Waits for room at a busy relay or user, or for [`Self::reason`] to end.
     pub held: bool,
+    /// What else it waits for.
+    pub reason: Option<HoldReason>,
     /// When it expires, in seconds since 1970.
     pub expires: i64,
 }

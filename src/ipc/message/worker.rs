@@ -7,8 +7,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{LocalAction, Method as ConfigMethod};
 use crate::ipc::blob::Blob;
 use crate::ipc::seal::{Key, Sealed};
+use crate::model::envelope::Exec;
 use crate::model::outcome::Report;
 use crate::model::{EnvelopeId, Mailbox, ReversePath};
 
@@ -113,6 +115,26 @@ impl JobRecord {
 pub const HELPERS: [&str; 4] = ["mail.lmtp", "mail.local", "mail.maildir", "mail.mboxfile"];
 
 impl Method {
+    /// How `action` delivers: by what an alias named, or else by its own method. `None` if it only
+    /// forwards or expands, and nothing was named.
+    #[must_use]
+    pub fn of(action: &LocalAction, exec: Option<&Exec>) -> Option<Self> {
+        Some(match (exec, &action.method) {
+            (None, ConfigMethod::ExpandOnly | ConfigMethod::ForwardOnly) => return None,
+            (Some(Exec::Command(line)), _) => Self::Pipe { line: line.clone() },
+            (Some(Exec::File(path)), _) => Self::File { path: path.clone() },
+            (None, ConfigMethod::Lmtp { destination, recipient_address }) => Self::Lmtp {
+                destination: destination.clone(),
+                recipient_address: *recipient_address,
+            },
+            (None, ConfigMethod::Maildir { path, junk }) => {
+                Self::Maildir { path: path.clone(), junk: *junk }
+            }
+            (None, ConfigMethod::Mbox) => Self::Mbox,
+            (None, ConfigMethod::Mda { command }) => Self::Command { line: command.clone() },
+        })
+    }
+
     /// The helper program whose work a worker does itself, unless it is overridden.
     #[must_use]
     pub const fn helper(&self) -> Option<&'static str> {
