@@ -20,6 +20,7 @@ pub mod peers;
 pub mod process;
 pub mod role;
 pub mod root;
+pub mod script;
 pub mod server;
 pub mod sink;
 #[path = "../../src/spec_case.rs"]
