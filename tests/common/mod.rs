@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod account;
+pub mod complaints;
 pub mod control;
 pub mod dns;
 pub mod install;
