@@ -219,7 +219,7 @@ fn every_example_is_looked_at() {
 fn what_the_page_calls_refused_is_refused() {
     let statements = [
         "admd example",
-        "ca any cert \"/etc/ssl/mail.example.org.crt\"",
+        "ca authority cert \"/etc/ssl/mail.example.org.crt\"",
         "filter f phase connect match rdns junk",
         "proc p \"program\"",
         "queue compression",
