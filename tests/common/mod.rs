@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod account;
+pub mod complaints;
 pub mod control;
 pub mod dns;
 pub mod install;
@@ -20,6 +21,7 @@ pub mod peers;
 pub mod process;
 pub mod role;
 pub mod root;
+pub mod script;
 pub mod server;
 pub mod sink;
 #[path = "../../src/spec_case.rs"]

@@ -71,7 +71,17 @@ impl Server {
 
     /// A server in a directory that the caller has filled with what it needs.
     pub fn new(directory: TempDir, account: Account, config: &str, options: &[&str]) -> Self {
-        let address = free_address();
+        Self::at(free_address(), directory, account, config, options)
+    }
+
+    /// As [`Server::new`], where `config` itself says that it listens at `address`.
+    pub fn at(
+        address: SocketAddr,
+        directory: TempDir,
+        account: Account,
+        config: &str,
+        options: &[&str],
+    ) -> Self {
         let config = config
             .replace("@LISTEN@", &format!("listen on {} port {}", address.ip(), address.port()))
             .replace("@DIR@", directory.path().to_str().unwrap())
@@ -140,7 +150,10 @@ impl Server {
             }
         };
         command.args(&self.arguments).current_dir("/");
-        command.env("PILLARBOX_LIBEXEC", self.programs.directory());
+        // Programs of the test's own stand before those under test.
+        let own = self.path("libexec");
+        let libexec = if own.is_dir() { &own } else { self.programs.directory() };
+        command.env("PILLARBOX_LIBEXEC", libexec);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
