@@ -349,11 +349,11 @@ fn redis() {
     let database = Database::start(&peers, "redis", address, ("true", run));
     database.client(
         "client='redis-cli -h 127.0.0.1 -p @PORT@'\n$client SADD domains example.org\n\
-         $client SET alias:alice@example.org nobody",
+         $client LPUSH alias:alice@example.org nobody",
     );
     let settings = format!(
         "master 127.0.0.1\nmaster_port {}\nquery_domain SISMEMBER domains %s\n\
-         query_alias GET alias:%s\n",
+         query_alias LRANGE alias:%s 0 -1\n",
         address.port()
     );
     let scene = Scene::start(&peers, "redis", RECIPIENTS, &settings, |_| {});

@@ -24,7 +24,8 @@ use super::peer::Peer;
 use super::server::Server;
 use super::wait::{SOON, wait_until};
 
-/// Binds the test's directory to `/mnt` of the root and becomes a program in it.
+/// Binds the test's directory to `/mnt` of the root and runs a program in it. It stays: a first
+/// process that became somebody else would not end with the one that started it.
 const SCRIPT: &str = r#"
 set -e
 mount --bind "$2" "$1/mnt"
@@ -32,7 +33,7 @@ mount --rbind /dev "$1/dev"
 mount -t proc proc "$1/proc"
 root=$1
 shift 2
-exec chroot "$root" "$@"
+chroot "$root" "$@" && exit 0 || exit $?
 "#;
 
 /// Makes the directory of the test and its helper programs known under their own names in the root,
