@@ -213,7 +213,7 @@ pub(super) fn lookup(config: &Config, question: &Question, answer: String) -> Lo
     let (table, service, key) = match question {
         Question::Account { table, name } => (*table, "userinfo", name),
         Question::Contains { table, service, key } | Question::Value { table, service, key } => {
-            (*table, service_name(*service), key)
+            (*table, service.name(), key)
         }
     };
     Lookup { table: table_name(config, table), service, key: key.clone(), answer }
@@ -249,17 +249,4 @@ pub(super) fn table_name(config: &Config, table: TableId) -> String {
 fn argument(config: &Config, test: TableMatch) -> String {
     let regex = if test.regex { "regex " } else { "" };
     format!("{regex}{}", table_name(config, test.table))
-}
-
-fn service_name(service: Service) -> &'static str {
-    match service {
-        Service::Addrname => "addrname",
-        Service::Alias => "alias",
-        Service::Domain => "domain",
-        Service::Mailaddr => "mailaddr",
-        Service::Netaddr => "netaddr",
-        Service::Regex => "regex",
-        Service::String => "string",
-        Service::Userinfo => "userinfo",
-    }
 }

@@ -280,10 +280,6 @@ impl SourceReader for Files {
     fn table_program(&mut self, backend: &str) -> bool {
         !backend.contains('/') && self.libexec.join(format!("table-{backend}")).is_file()
     }
-
-    fn table_program(&mut self, backend: &str) -> bool {
-        !backend.contains('/') && self.libexec.join(format!("table-{backend}")).is_file()
-    }
 }
 
 /// What this machine says about itself.

@@ -54,3 +54,42 @@ pub enum Service {
     /// Accounts; equal keys.
     Userinfo,
 }
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Addrname,
+        Self::Alias,
+        Self::Auth,
+        Self::Credentials,
+        Self::Domain,
+        Self::Mailaddr,
+        Self::Mailaddrmap,
+        Self::Netaddr,
+        Self::Regex,
+        Self::Relayhost,
+        Self::Source,
+        Self::String,
+        Self::Userinfo,
+    ];
+
+    /// Its name, in the protocol of table programs and in words for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Addrname => "addrname",
+            Self::Alias => "alias",
+            Self::Auth => "auth",
+            Self::Credentials => "credentials",
+            Self::Domain => "domain",
+            Self::Mailaddr => "mailaddr",
+            Self::Mailaddrmap => "mailaddrmap",
+            Self::Netaddr => "netaddr",
+            Self::Regex => "regex",
+            Self::Relayhost => "relayhost",
+            Self::Source => "source",
+            Self::String => "string",
+            Self::Userinfo => "userinfo",
+        }
+    }
+}
