@@ -207,7 +207,7 @@ impl Parser<'_> {
         span: Span,
     ) -> Parsed<(TableKind, TableSource)> {
         let failure = match self.files.read(path) {
-            Ok(text) => match file::parse(&text, TableKind::Undecided) {
+            Ok(text) => match file::survey(&text, TableKind::Undecided) {
                 Ok(contents) => {
                     return Ok((contents.kind, TableSource::File(path.to_owned())));
                 }

@@ -365,6 +365,7 @@ impl Supervisor {
             }
             RoleToParent::LookUpUser { .. }
             | RoleToParent::OpenFile { .. }
+            | RoleToParent::OpenMap { .. }
             | RoleToParent::StartWorker { .. } => {
                 self.offices.answer(said.message, said.responder);
             }
