@@ -135,12 +135,16 @@ impl Maps {
         if let Some(map) = slot.fresh() {
             return map;
         }
-        let known = slot.state().version.filter(|_| slot.state().map.is_some());
+        let (known, is_first) = {
+            let state = slot.state();
+            (state.version, state.looked.is_none())
+        };
         match self.open_map(table, known).await {
             Ok(Some((map, version))) => slot.put(Some(Arc::new(map)), Some(version)),
             Ok(None) => slot.state().looked = Some(Instant::now()),
             Err(reason) => {
-                if slot.state().map.is_some() || slot.state().looked.is_none() {
+                // Said once, not every second.
+                if known.is_some() || is_first {
                     tracing::warn!("warn: lookup: {}: {reason}", slot.path);
                 }
                 slot.put(None, None);

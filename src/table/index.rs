@@ -99,10 +99,10 @@ impl Index {
             let slot = (first + step) % slots;
             match self.tags.get(slot) {
                 Some(&FREE) => return Found::Free(slot),
-                Some(&found) if found == tag => {
-                    if self.places.get(slot).is_some_and(|place| same(*place)) {
-                        return Found::At(slot);
-                    }
+                Some(&found)
+                    if found == tag && self.places.get(slot).is_some_and(|place| same(*place)) =>
+                {
+                    return Found::At(slot);
                 }
                 _ => {}
             }

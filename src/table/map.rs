@@ -37,7 +37,7 @@ pub const SET_VALUE: &str = "<set>";
 /// Bytes of a map that are kept in memory.
 const CACHE: usize = 4 * 1024 * 1024;
 /// How a map file begins.
-const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+pub const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 /// Numbers by which Berkeley DB knows its hashes and trees.
 const BERKELEY: [u32; 2] = [0x0006_1561, 0x0005_3162];
 /// Where those numbers stand in its files: the old versions of BSD systems, the others.

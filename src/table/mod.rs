@@ -20,6 +20,7 @@ mod index;
 mod mailaddr;
 pub mod map;
 mod network;
+pub mod rehearsal;
 pub mod relay_url;
 mod set;
 mod uses;

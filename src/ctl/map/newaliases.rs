@@ -16,6 +16,7 @@ use crate::ctl::connection::Connection;
 use crate::ctl::exchange::Exchange as _;
 use crate::ipc::message::client::Request;
 use crate::paths::Places;
+use crate::table::map::MAGIC;
 
 /// The table whose source the aliases are.
 const TABLE: &str = "aliases";
@@ -104,6 +105,11 @@ impl SourceReader for Files {
         let mut bytes = Vec::new();
         File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read_head(&mut self, _: &str) -> io::Result<Vec<u8>> {
+        // The map may be what is to be made.
+        Ok(MAGIC.to_vec())
     }
 
     fn table_program(&mut self, backend: &str) -> bool {
