@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use pillarbox::config::TableKind;
 use pillarbox::lookup::aliases;
-use pillarbox::table::relay_url::RelayUrl;
 use pillarbox::table::{file, value};
 use tempfile::TempDir;
 
@@ -155,35 +154,39 @@ fn configurations_are_correct_or_refused_only_for_what_is_not_there_yet() {
     assert!(accepted >= 8, "only {accepted} of the configurations can be used");
 }
 
+fn words(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
 #[test]
 fn tables_hold_what_their_pages_say() {
     let mut checked = 0;
     for example in examples().iter().filter(|example| example.is("table")) {
         let place = &example.place;
-        let contents = file::parse(example.text.as_bytes(), TableKind::Undecided)
+        let text = example.text.as_bytes();
+        let survey = file::survey(text, TableKind::Undecided)
             .unwrap_or_else(|error| panic!("{place}: {error}"));
         let expected = match example.word(1) {
             "list" => TableKind::List,
             "mapping" => TableKind::Mapping,
             other => panic!("{place}: {other} is no kind of table"),
         };
-        assert_eq!(contents.kind, expected, "{place}");
-        assert!(!contents.entries.is_empty(), "{place}");
-        for entry in &contents.entries {
-            let Some(text) = &entry.value else { continue };
+        assert_eq!(survey.kind, expected, "{place}");
+        assert!(survey.entries > 0, "{place}");
+        for entry in file::Reader::new(text, TableKind::Undecided) {
+            let entry = entry.unwrap();
+            let Some(text) = entry.value else { continue };
+            let (key, text) = (words(entry.key), words(text));
             let good = match example.word(2) {
-                "addrname" => value::source(&entry.key).is_ok() && value::host_name(text).is_ok(),
+                "addrname" => value::address_name(key, text).is_ok(),
                 "alias" => aliases::parse(text).is_ok_and(|items| !items.is_empty()),
-                "credentials" => {
-                    let (user, password) = text.split_once(':').unwrap_or((&entry.key, text));
-                    !user.is_empty() && !password.is_empty()
-                }
-                "mailaddrmap" => text.split(',').all(|address| !address.trim().is_empty()),
-                "relayhost" => RelayUrl::parse(text).is_ok(),
+                "credentials" => value::credentials(key, text).is_ok(),
+                "mailaddrmap" => value::mail_addresses(text).is_ok(),
+                "relayhost" => value::relay_host(text).is_ok(),
                 "userinfo" => value::account(text).is_ok(),
                 other => panic!("{place}: {other} is no service"),
             };
-            assert!(good, "{place}: {} = {text}", entry.key);
+            assert!(good, "{place}: {key} = {text}");
         }
         checked += 1;
     }

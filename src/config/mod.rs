@@ -30,6 +30,8 @@ pub use tree::*;
 use std::io;
 use std::net::IpAddr;
 
+use crate::table::map::HEAD;
+
 /// Hands in the text of configured files: the configuration itself, includes, tables.
 pub trait SourceReader {
     /// The whole content of the file at `path`, as written in the configuration.
@@ -37,6 +39,16 @@ pub trait SourceReader {
     /// # Errors
     /// Whatever the system says; its text becomes part of the diagnostic.
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>>;
+
+    /// The first bytes of the map file at `path`, [`HEAD`] of them if it has so many.
+    ///
+    /// # Errors
+    /// Whatever the system says; its text becomes part of the diagnostic.
+    fn read_head(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read(path)?;
+        bytes.truncate(HEAD);
+        Ok(bytes)
+    }
 
     /// Whether there is a program for tables with this `backend`: `table-BACKEND` in the directory
     /// of helper programs.

@@ -4,7 +4,7 @@ use super::diagnostics::{Diagnostic, reason};
 use super::lexer::TokenKind;
 use super::parser::{Abandoned, Parsed, Parser, Quote};
 use super::tree::{BuiltIn, Span, TableDecl, TableEntry, TableId, TableKind, TableSource};
-use crate::table::file;
+use crate::table::{file, map};
 
 /// A table as an argument of an option.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +181,7 @@ impl Parser<'_> {
             }
             ("getpwnam", None) => Ok((TableKind::Dynamic, TableSource::Users)),
             ("getpwnam", Some(path)) => Err(self.error(place.span, invalid_file(path, &name.text))),
-            ("db", Some(path)) => Ok((TableKind::Dynamic, TableSource::Db(path.to_owned()))),
+            ("db", Some(path)) => self.map_file(name, path, place.span),
             ("db", None) => {
                 let message = format!("invalid backend parameter for table: {}", name.text);
                 Err(self.error_with_hint(place.span, message, "the path of the map is missing"))
@@ -199,6 +199,30 @@ impl Parser<'_> {
         }
     }
 
+    /// Looks whether a file is a map. Another one is an error, but the table exists.
+    fn map_file(
+        &mut self,
+        name: &Quote,
+        path: &str,
+        span: Span,
+    ) -> Parsed<(TableKind, TableSource)> {
+        let failure = match self.files.read_head(path) {
+            Ok(head) => match map::recognise(&head) {
+                Ok(()) => None,
+                Err(error @ map::MapError::Berkeley) => {
+                    Some(format!("{path}: {error}: {}", map::conversion(path)))
+                }
+                Err(error) => Some(format!("{path}: {error}")),
+            },
+            Err(error) => Some(format!("{path}: {}", reason(&error))),
+        };
+        if let Some(failure) = failure {
+            self.diagnostics.push(Diagnostic::bare_error(failure));
+            self.error(span, invalid_file(path, &name.text));
+        }
+        Ok((TableKind::Dynamic, TableSource::Db(path.to_owned())))
+    }
+
     /// Reads a table's file to see what it holds. A bad one is an error, but the table exists.
     fn table_file(
         &mut self,
@@ -207,7 +231,7 @@ impl Parser<'_> {
         span: Span,
     ) -> Parsed<(TableKind, TableSource)> {
         let failure = match self.files.read(path) {
-            Ok(text) => match file::parse(&text, TableKind::Undecided) {
+            Ok(text) => match file::survey(&text, TableKind::Undecided) {
                 Ok(contents) => {
                     return Ok((contents.kind, TableSource::File(path.to_owned())));
                 }

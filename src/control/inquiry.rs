@@ -90,6 +90,7 @@ impl Shared {
                 None => Answer::Unavailable,
             },
             Ask::Stop => self.administer(Administration::Stop).await,
+            Ask::UpdateTable(name) => self.update_table(name).await,
         };
         (answer, None)
     }
@@ -190,6 +191,13 @@ impl Shared {
     async fn administer(&self, order: Administration) -> Answer {
         match self.roles.parent.request(&RoleToParent::Administer(order), None).await {
             Ok((ParentToRole::Administered { done }, _)) => Answer::Done(done),
+            _ => Answer::Unavailable,
+        }
+    }
+
+    async fn update_table(&self, name: String) -> Answer {
+        match self.roles.lookup.request(&ControlToLookup::UpdateTable { name }, None).await {
+            Ok((LookupToControl::Updated { done }, _)) => Answer::Done(done),
             _ => Answer::Unavailable,
         }
     }

@@ -24,7 +24,8 @@ pub const fn may(uid: u32, owner: u32, request: &Request) -> bool {
         | Request::ShowMessage(_)
         | Request::ShowStatistics
         | Request::ShowStatus
-        | Request::Stop => uid == ROOT || uid == owner,
+        | Request::Stop
+        | Request::UpdateTable { .. } => uid == ROOT || uid == owner,
     }
 }
 
@@ -48,6 +49,7 @@ mod tests {
             Request::ShowStatistics,
             Request::ShowStatus,
             Request::Stop,
+            Request::UpdateTable { name: "aliases".to_owned() },
         ];
         for request in administration {
             assert!(may(0, 1000, &request) && may(1000, 1000, &request), "{request:?}");

@@ -66,6 +66,8 @@ pub enum Ask {
     Status,
     /// The parent: end the server. Answered by [`Answer::Done`].
     Stop,
+    /// Lookup: read the table with this name again. Answered by [`Answer::Done`].
+    UpdateTable(String),
 }
 
 /// What another role answered.
@@ -227,6 +229,7 @@ impl Session {
             Request::ShowStatistics => (Work::Statistics, Ask::Statistics),
             Request::ShowStatus => (Work::Status, Ask::Status),
             Request::Stop => (Work::Order, Ask::Stop),
+            Request::UpdateTable { name } => (Work::Order, Ask::UpdateTable(name)),
         };
         self.ask(Vec::new(), work, ask)
     }

@@ -123,6 +123,9 @@ impl<E: Exchange, W: Write> Client<'_, E, W> {
             }
             Command::Stop => self.order(Request::Stop),
             Command::Unsupported(words) => Err(CommandError::Unsupported(words)),
+            Command::UpdateTable(ref name) => {
+                self.order(Request::UpdateTable { name: name.clone() })
+            }
         }
     }
 
@@ -317,6 +320,13 @@ mod tests {
             (
                 pause,
                 Request::Pause(Service::Mda),
+                vec![Reply::Failed],
+                Ok(false),
+                "command failed\n",
+            ),
+            (
+                Command::UpdateTable("nope".to_owned()),
+                Request::UpdateTable { name: "nope".to_owned() },
                 vec![Reply::Failed],
                 Ok(false),
                 "command failed\n",

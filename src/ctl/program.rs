@@ -17,6 +17,7 @@ use platform::users::{Account, user_by_name, user_by_uid};
 use super::command::{self, CommandError, Form};
 use super::connection::Connection;
 use super::exchange::ServerError;
+use super::map;
 use super::sendmail::options::{self, Invocation, Options};
 use super::sendmail::{self, Facts, SendmailError, speak};
 use super::state::{self, Caller, Directory};
@@ -38,7 +39,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     let status = match name.as_str() {
         "mailq" => list_queue(&name, None),
-        "makemap" | "newaliases" => fail(&name, "not supported yet", 1),
+        "makemap" => without_group(&name, || map::makemap(&name, &arguments)),
+        "newaliases" => newaliases(&arguments),
         "send-mail" | "sendmail" => send(&name, &arguments),
         "smtpctl" => control(&name, &arguments),
         _ => fail(&name, "unsupported mode", 1),
@@ -150,9 +152,23 @@ fn send(name: &str, arguments: &[OsString]) -> u8 {
     match line.invocation {
         Invocation::Deliver(options) => deliver(name, &options, line.state, arguments),
         Invocation::ListQueue => list_queue(name, line.state),
-        Invocation::Newaliases => fail("newaliases", "not supported yet", 1),
+        Invocation::Newaliases => newaliases(arguments),
         Invocation::RunQueue => EX_SOFTWARE,
         Invocation::SpeakSmtp => speak_smtp(name, line.state),
+    }
+}
+
+fn newaliases(arguments: &[OsString]) -> u8 {
+    without_group("newaliases", || {
+        map::newaliases(arguments, |given| find_state(given).map_err(|error| error.to_string()))
+    })
+}
+
+/// Runs what has no use for the right of the program's file.
+fn without_group(name: &str, run: impl FnOnce() -> u8) -> u8 {
+    match platform::caller::drop_set_group_id() {
+        Ok(()) => run(),
+        Err(error) => fail(name, error, 1),
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Command {
     Stop,
     /// A command that this version knows and cannot carry out; its form.
     Unsupported(&'static str),
+    /// `update table`
+    UpdateTable(String),
 }
 
 /// Why a command line means nothing.
@@ -156,7 +158,7 @@ static FORMS: &[Form] = &[
     form("trace <str>", |values| keyword("trace", values, "trace <str>")),
     form("unprofile <str>", |values| keyword("profile", values, "unprofile <str>")),
     form("untrace <str>", |values| keyword("trace", values, "untrace <str>")),
-    later!("update table <str>"),
+    form("update table <str>", update_table),
     later!("encrypt"),
     later!("encrypt <str>"),
     later!("spf walk"),
@@ -317,6 +319,13 @@ fn show_queue(values: &[Value]) -> Result<Command, WordsError> {
     }
 }
 
+fn update_table(values: &[Value]) -> Result<Command, WordsError> {
+    match values {
+        [Value::Text(name)] => Ok(Command::UpdateTable(name.clone())),
+        _ => Err(WordsError::Invalid),
+    }
+}
+
 /// The words that `trace` and `untrace` know.
 const TRACES: &[&str] = &[
     "imsg",
@@ -464,6 +473,7 @@ mod tests {
                 Ok(Command::Unsupported("pause mta from <addr> for <str>")),
             ),
             ("stop", Ok(Command::Stop)),
+            ("up t aliases", Ok(Command::UpdateTable("aliases".to_owned()))),
             ("encrypt a b", Err(WordsError::Invalid)),
             ("show status now", Err(WordsError::Invalid)),
         ];

@@ -55,13 +55,8 @@ pub fn explain(
     let mut answer = None;
     let mut stop = None;
     let trace = loop {
-        let progress = search.advance_watched(
-            &config.rules,
-            session,
-            recipient,
-            answer.as_ref(),
-            &mut decisions,
-        );
+        let progress =
+            search.advance_watched(config, session, recipient, answer.as_ref(), &mut decisions);
         let question = match progress {
             Progress::Ask(question) => question,
             Progress::Found(verdict) => break trace::verdict(config, verdict),

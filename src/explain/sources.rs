@@ -35,12 +35,12 @@ impl<'a> Sources<'a> {
         mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,
         accounts: Accounts<'a>,
     ) -> Self {
-        let mut tables = Tables::new(config);
+        let tables = Tables::new(config);
         let mut unread = Vec::new();
         for (id, path) in Tables::files(config) {
             let taken = read(path)
                 .map_err(|error| error.to_string())
-                .and_then(|text| tables.update(id, &text).map_err(|error| error.to_string()));
+                .and_then(|text| tables.update(id, text).map_err(|error| error.to_string()));
             if let Err(reason) = taken {
                 unread.push((id, format!("{path}: {reason}")));
             }
@@ -63,7 +63,7 @@ impl<'a> Sources<'a> {
     #[must_use]
     pub fn in_turn(&self, table: TableId) -> Vec<String> {
         let Some(table) = self.tables.get(table) else { return Vec::new() };
-        (0..table.len()).filter_map(|turn| table.in_turn(turn)).map(str::to_owned).collect()
+        (0..table.len()).filter_map(|turn| table.in_turn(turn)).collect()
     }
 
     /// The answer to `question`.

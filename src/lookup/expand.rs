@@ -293,7 +293,7 @@ impl Expansion {
         let Some((index, node)) = self.current() else { return Ok(None) };
         let Item::Address(address) = &node.item else { return Ok(None) };
         let recipient = Recipient { address, internal: node.parent.is_some() };
-        let verdict = match search.advance(&config.rules, session, recipient, answer) {
+        let verdict = match search.advance(config, session, recipient, answer) {
             Progress::Ask(question) => {
                 self.work = Work::Rule(search);
                 return Ok(Some(question));

@@ -2,6 +2,7 @@
 //!
 //! What needs no outside answer is answered at once; the rest in a task of its own.
 
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -14,10 +15,11 @@ use platform::Role;
 use super::address::Address;
 use super::dns::{Dns, DnsConfig};
 use super::expand::{Delivery, DeliveryKind, Expansion, Step, Target};
+use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
 use super::rules::{Client, Session};
 use super::users::Users;
-use crate::config::{LocalAddress, TableId};
+use crate::config::{LocalAddress, TableId, TableSource};
 use crate::ipc::link::{Arrived, Link, Responder};
 use crate::ipc::message::control::{ControlToLookup, LookupToControl};
 use crate::ipc::message::lookup::{
@@ -29,7 +31,7 @@ use crate::ipc::seal::{Key, Sealed};
 use crate::model::envelope::{self, Exec, LocalDelivery, Route, Source};
 use crate::model::{Mailbox, ReversePath};
 use crate::process::{self, Context, Memory, ParentLink, StartError, Threads};
-use crate::table::{Answer, Question, Service, Tables};
+use crate::table::{Answer, Question, Service, Tables, UpdateError};
 
 /// Largest table file that is read, in bytes.
 const MAX_TABLE: u64 = 512 * 1024 * 1024;
@@ -57,13 +59,15 @@ fn prepare(setup: &Setup) -> Result<Dns, StartError> {
 }
 
 async fn serve(context: Context, dns: Dns) {
-    let mut tables = Tables::new(&context.setup.config);
+    let tables = Arc::new(Tables::new(&context.setup.config));
     for (id, path) in Tables::files(&context.setup.config) {
-        if let Err(reason) = load(&context.parent, &mut tables, id).await {
+        if let Err(reason) = load(&context.parent, &tables, id, path, Reading::First).await {
             // The parent has read it already: questions to it fail until it can be read again.
-            tracing::warn!("warn: lookup: table {path}: {reason}");
+            tracing::warn!("warn: lookup: {reason}");
         }
     }
+    let maps = Maps::new(&context.parent, &context.setup.config, &tables);
+    maps.open().await;
     context.ready().await;
     let Context { setup, parent, mut orders, memory, .. } = context;
     let Some(key) = setup.keys.route.clone() else {
@@ -74,6 +78,8 @@ async fn serve(context: Context, dns: Dns) {
         users: Users::new(&parent),
         programs: Programs::start(&setup.config, &parent),
         tables,
+        maps,
+        parent,
         key,
         dns,
         setup,
@@ -93,26 +99,76 @@ async fn serve(context: Context, dns: Dns) {
     }
 }
 
-/// Reads a table whose file the parent opens.
-async fn load(parent: &ParentLink, tables: &mut Tables, id: TableId) -> Result<(), String> {
-    let request = RoleToParent::OpenFile { table: id.0 };
+/// Why a table's file is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    /// The role begins.
+    First,
+    /// An administrator wants it.
+    Update,
+}
+
+/// Reads a table whose file the parent opens. The old contents stay if that fails; why, is told in
+/// words that begin with the path.
+async fn load(
+    parent: &ParentLink,
+    tables: &Arc<Tables>,
+    id: TableId,
+    path: &str,
+    reading: Reading,
+) -> Result<(), String> {
+    let request = RoleToParent::OpenFile { table: id.0, update: reading == Reading::Update };
     let file = match parent.request(&request, None).await {
-        Ok((ParentToRole::File { error: None }, Some(descriptor))) => {
-            std::fs::File::from(descriptor)
-        }
-        Ok((ParentToRole::File { error: Some(error) }, _)) => return Err(error),
-        Ok(_) => return Err("the parent did not answer the question".to_owned()),
-        Err(error) => return Err(error.to_string()),
+        Ok((ParentToRole::File { error: None }, Some(descriptor))) => Ok(File::from(descriptor)),
+        Ok((ParentToRole::File { error: Some(error) }, _)) => Err(error),
+        Ok(_) => Err("the parent did not answer the question".to_owned()),
+        Err(error) => Err(error.to_string()),
     };
-    let mut text = Vec::new();
-    file.take(MAX_TABLE).read_to_end(&mut text).map_err(|error| error.to_string())?;
-    tables.update(id, &text).map_err(|error| error.to_string())
+    let file = file.map_err(|reason| format!("{path}: {reason}"))?;
+    let reader = Arc::clone(tables);
+    // A large file takes a while, and a slow disk a long one: others are answered meanwhile.
+    let read = tokio::task::spawn_blocking(move || -> Result<(), Unread> {
+        Ok(reader.update(id, text_of(&file)?)?)
+    });
+    match read.await {
+        Ok(Ok(())) => {}
+        Ok(Err(Unread::Text(error))) => return Err(format!("{path}:{error}")),
+        Ok(Err(Unread::File(error))) => return Err(format!("{path}: {error}")),
+        Err(panic) => return Err(format!("{path}: {panic}")),
+    }
+    for pattern in tables.invalid_expressions(id) {
+        warn_about_expression(path, &pattern);
+    }
+    Ok(())
+}
+
+/// Why a file's text is not a table's.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    Text(#[from] UpdateError),
+}
+
+/// The text of a file, in a buffer of its length.
+fn text_of(file: &File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    if length > MAX_TABLE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.take(MAX_TABLE).read_to_end(&mut text)?;
+    text.shrink_to_fit();
+    Ok(text)
 }
 
 /// What answers need.
 struct Lookup {
     setup: Setup,
-    tables: Tables,
+    parent: ParentLink,
+    tables: Arc<Tables>,
+    maps: Maps,
     programs: Programs,
     users: Users,
     dns: Dns,
@@ -131,12 +187,8 @@ impl Lookup {
                     Link::<LookupToControl, ControlToLookup>::open(descriptor, credits)?;
                 tokio::spawn(async move {
                     while let Some(arrived) = arrivals.recv().await {
-                        let ControlToLookup::Statistics = arrived.message;
-                        let count = lookup.expansions.load(Ordering::Relaxed);
-                        let snapshot =
-                            lookup.memory.snapshot(vec![("lookup.expansion".to_owned(), count)]);
-                        let message = LookupToControl::Statistics(snapshot);
-                        let _gone = arrived.responder.reply(&message, None);
+                        // A table takes a while.
+                        tokio::spawn(Arc::clone(&lookup).answer_control(arrived));
                     }
                 });
             }
@@ -151,6 +203,52 @@ impl Lookup {
             Peer::Keys | Peer::Lookup | Peer::Queue | Peer::Scheduler => {}
         }
         Ok(())
+    }
+
+    async fn answer_control(self: Arc<Self>, arrived: Arrived<LookupToControl, ControlToLookup>) {
+        let message = match arrived.message {
+            ControlToLookup::Statistics => {
+                let count = self.expansions.load(Ordering::Relaxed);
+                let counters = vec![("lookup.expansion".to_owned(), count)];
+                LookupToControl::Statistics(self.memory.snapshot(counters))
+            }
+            ControlToLookup::UpdateTable { name } => {
+                LookupToControl::Updated { done: self.update_table(&name).await }
+            }
+        };
+        // A control role that is gone does not wait.
+        let _gone = arrived.responder.reply(&message, None);
+    }
+
+    /// Makes a table what its source says now. What has no source of its own is so already.
+    async fn update_table(&self, name: &str) -> bool {
+        let shown = name.escape_debug();
+        let found = self.setup.config.table_named(name);
+        let Some((id, table)) = found.and_then(|id| Some((id, self.setup.config.table(id)?)))
+        else {
+            tracing::warn!("warn: Lookup table not found: \"{shown}\"");
+            return false;
+        };
+        let updated = match &table.source {
+            TableSource::BuiltIn(_) | TableSource::Inline(_) | TableSource::Users => Ok(()),
+            TableSource::Db(path) => {
+                self.maps.reopen(id).await.map_err(|reason| format!("{path}: {reason}"))
+            }
+            TableSource::File(path) => {
+                load(&self.parent, &self.tables, id, path, Reading::Update).await
+            }
+            TableSource::Program { .. } => {
+                self.programs.update(id).await.map_err(|error| error.to_string())
+            }
+        };
+        match updated {
+            Ok(()) => tracing::info!("info: Table \"{shown}\" successfully updated"),
+            Err(ref reason) => {
+                tracing::warn!("warn: {reason}");
+                tracing::info!("info: Failed to update table \"{shown}\"");
+            }
+        }
+        updated.is_ok()
     }
 
     fn answer(self: &Arc<Self>, arrived: Arrived<LookupToDispatcher, DispatcherToLookup>) {
@@ -205,22 +303,27 @@ impl Lookup {
         }
     }
 
+    /// What is used in turn, in its order: all keys of a table, or the next one that a program says.
     async fn list(&self, table: &str, purpose: ListPurpose) -> Option<Vec<String>> {
         let id = self.setup.config.table_named(table)?;
-        if self.programs.has(id) {
-            let service = match purpose {
-                ListPurpose::RelayHost => Service::Relayhost,
-                ListPurpose::Source => Service::Source,
-            };
-            return self
-                .programs
-                .fetch(id, service)
-                .await
-                .ok()
-                .map(|next| next.into_iter().collect());
+        match self.setup.config.table(id)?.source {
+            TableSource::Db(_) => self.maps.keys(id).await,
+            TableSource::Program { .. } => {
+                let service = match purpose {
+                    ListPurpose::RelayHost => Service::Relayhost,
+                    ListPurpose::Source => Service::Source,
+                };
+                let next = self.programs.fetch(id, service).await.ok()?;
+                Some(next.into_iter().collect())
+            }
+            TableSource::BuiltIn(_)
+            | TableSource::File(_)
+            | TableSource::Inline(_)
+            | TableSource::Users => {
+                let table = self.tables.get(id)?;
+                Some((0..table.len()).filter_map(|turn| table.in_turn(turn)).collect())
+            }
         }
-        let table = self.tables.get(id)?;
-        Some((0..table.len()).filter_map(|turn| table.in_turn(turn)).map(str::to_owned).collect())
     }
 
     // Recipients.
@@ -267,16 +370,6 @@ impl Lookup {
         }
     }
 
-    /// The answer, if it is in memory.
-    fn known(&self, question: &Question) -> Option<Answer> {
-        self.tables.answer(question).or_else(|| match question {
-            Question::Account { table, name } if !self.programs.has(*table) => {
-                self.users.known(name)
-            }
-            _ => None,
-        })
-    }
-
     async fn answer_to(&self, question: &Question) -> Answer {
         match self.known(question) {
             Some(answer) => answer,
@@ -284,12 +377,29 @@ impl Lookup {
         }
     }
 
+    /// The answer, if it is at hand.
+    fn known(&self, question: &Question) -> Option<Answer> {
+        self.tables.answer(question).or_else(|| match (question, self.source(question)?) {
+            (Question::Account { name, .. }, TableSource::Users) => self.users.known(name),
+            (_, TableSource::Db(_)) => self.maps.known(question),
+            _ => None,
+        })
+    }
+
+    /// The answer of who is no table in memory.
     async fn ask(&self, question: &Question) -> Answer {
-        match question {
-            _ if self.programs.has(question.table()) => self.programs.answer(question).await,
-            Question::Account { name, .. } => self.users.look_up(name).await,
+        match (question, self.source(question)) {
+            (Question::Account { name, .. }, Some(TableSource::Users)) => {
+                self.users.look_up(name).await
+            }
+            (_, Some(TableSource::Db(_))) => self.maps.ask(question).await,
+            (_, Some(TableSource::Program { .. })) => self.programs.answer(question).await,
             _ => Answer::Failed,
         }
+    }
+
+    fn source(&self, question: &Question) -> Option<&TableSource> {
+        self.setup.config.table(question.table()).map(|table| &table.source)
     }
 
     fn finish(

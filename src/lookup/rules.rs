@@ -6,13 +6,15 @@
 //!
 //! Source: smtpd.conf(5) on `match`.
 
+use std::cell::OnceCell;
+
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use crate::config::{
-    ActionId, Decision, Destination, LocalAddress, Login, Rule, Source, TableId, TableMatch,
+    ActionId, Config, Decision, Destination, LocalAddress, Login, Rule, Source, TableId, TableMatch,
 };
-use crate::table::{Answer, Question, Service};
+use crate::table::{Answer, Question, Service, few};
 
 /// What rules may ask about a session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -86,8 +88,11 @@ pub enum Verdict {
 pub struct Search {
     rule: usize,
     criterion: usize,
-    /// For the question that was asked: whether its answer is to be turned round.
-    negated: bool,
+    /// The question that an answer is awaited for.
+    asked: Option<Asked>,
+    /// What tables have answered: many rules ask the same.
+    learnt: Vec<(Asked, bool)>,
+    texts: Texts,
 }
 
 /// What a criterion is about, in the order in which criteria are tried.
@@ -113,6 +118,9 @@ pub enum Word {
 
 /// Sees what a search decides on its way. A search that nobody watches pays nothing for it.
 pub trait Watch {
+    /// Whether it is to see each question, also those whose answer is at hand.
+    const SEES_QUESTIONS: bool = true;
+
     /// A criterion that rule `rule` (from 0) has was decided.
     fn decided(&mut self, rule: usize, word: Word, holds: bool);
 }
@@ -121,11 +129,83 @@ pub trait Watch {
 struct Unwatched;
 
 impl Watch for Unwatched {
+    const SEES_QUESTIONS: bool = false;
+
     fn decided(&mut self, _: usize, _: Word, _: bool) {}
 }
 
+/// The texts that are made for tables, each once.
+#[derive(Clone, Debug, Default)]
+struct Texts {
+    client: OnceCell<String>,
+    recipient: OnceCell<String>,
+    sender: OnceCell<String>,
+}
+
+/// A question to a table. Within one search a subject has one text.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The answer is to be turned round.
+    negated: bool,
+    table: TableId,
+    service: Service,
+    subject: Subject,
+}
+
+/// How many answers are kept: few tables are named in many rules.
+const MAX_LEARNT: usize = 16;
+
 /// A criterion of a rule, applied to a session and a recipient.
 type Criterion = fn(&Rule, &Session, Recipient<'_>) -> Test;
+
+/// What a table is asked about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Subject {
+    /// The address of the client.
+    Client,
+    /// Its name.
+    ClientName,
+    /// The domain of the recipient.
+    Domain,
+    /// The argument of HELO or EHLO.
+    Helo,
+    /// Who has logged in.
+    Login,
+    /// The recipient.
+    Recipient,
+    /// The envelope sender.
+    Sender,
+    /// The tag of the listener.
+    Tag,
+}
+
+impl Texts {
+    fn of<'a>(
+        &'a self,
+        subject: Subject,
+        session: &'a Session,
+        recipient: Recipient<'a>,
+    ) -> &'a str {
+        match subject {
+            Subject::Client => match &session.client {
+                Client::Address(address) if !recipient.internal => {
+                    self.client.get_or_init(|| address.to_string())
+                }
+                _ => LOCAL,
+            },
+            Subject::ClientName => session.client_name.as_deref().unwrap_or_default(),
+            Subject::Domain => &recipient.address.domain,
+            Subject::Helo => &session.helo,
+            Subject::Login => session.login.as_deref().unwrap_or_default(),
+            Subject::Recipient => self.recipient.get_or_init(|| recipient.address.to_string()),
+            Subject::Sender => self.sender.get_or_init(|| session.sender.to_string()),
+            Subject::Tag => &session.tag,
+        }
+    }
+}
+
+/// The client that is this machine itself, as tables name it.
+const LOCAL: &str = "local";
 
 /// The criteria in the order in which they are tried. It is part of the language, since a table that
 /// is not reached cannot fail.
@@ -149,7 +229,7 @@ enum Test {
     /// This, before negation.
     Plain { negated: bool, holds: bool },
     /// A table knows, before negation.
-    Table { negated: bool, question: Question },
+    Table { negated: bool, test: TableMatch, service: Service, subject: Subject },
 }
 
 impl Search {
@@ -162,29 +242,29 @@ impl Search {
     /// Goes on: with no answer at first, then with the answer to what was asked.
     pub fn advance(
         &mut self,
-        rules: &[Rule],
+        config: &Config,
         session: &Session,
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
     ) -> Progress {
-        self.advance_watched(rules, session, recipient, answer, &mut Unwatched)
+        self.advance_watched(config, session, recipient, answer, &mut Unwatched)
     }
 
     /// As [`Self::advance`], and tells `watch` what is decided.
-    pub fn advance_watched(
+    pub fn advance_watched<W: Watch>(
         &mut self,
-        rules: &[Rule],
+        config: &Config,
         session: &Session,
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
-        watch: &mut impl Watch,
+        watch: &mut W,
     ) -> Progress {
-        match answer {
-            Some(Answer::Contains(found)) => self.decide(*found != self.negated, watch),
-            Some(_) => return Progress::Found(Verdict::Failed),
-            None => {}
+        match (answer, self.asked.take()) {
+            (Some(Answer::Contains(found)), Some(asked)) => self.learn(asked, *found, watch),
+            (Some(_), _) => return Progress::Found(Verdict::Failed),
+            (None, _) => {}
         }
-        while let Some(rule) = rules.get(self.rule) {
+        while let Some(rule) = config.rules.get(self.rule) {
             let Some((_, criterion)) = CRITERIA.get(self.criterion) else {
                 return Progress::Found(self.verdict(rule));
             };
@@ -192,9 +272,22 @@ impl Search {
                 Test::Absent => self.criterion += 1,
                 Test::Known(holds) => self.decide(holds, watch),
                 Test::Plain { negated, holds } => self.decide(holds != negated, watch),
-                Test::Table { negated, question } => {
-                    self.negated = negated;
-                    return Progress::Ask(question);
+                Test::Table { negated, test, service, subject } => {
+                    let asked = Asked { negated, table: test.table, service, subject };
+                    let text = self.texts.of(subject, session, recipient);
+                    let at_hand = if W::SEES_QUESTIONS {
+                        None
+                    } else {
+                        few::holds(config, test.table, service, text).or_else(|| self.known(asked))
+                    };
+                    match at_hand {
+                        Some(found) => self.decide(found != negated, watch),
+                        None => {
+                            let (table, key) = (test.table, text.to_owned());
+                            self.asked = Some(asked);
+                            return Progress::Ask(Question::Contains { table, service, key });
+                        }
+                    }
                 }
             }
         }
@@ -205,6 +298,20 @@ impl Search {
     #[must_use]
     pub fn position(&self) -> Option<(usize, Word)> {
         CRITERIA.get(self.criterion).map(|(word, _)| (self.rule, *word))
+    }
+
+    /// What a table has said of the same in an earlier rule.
+    fn known(&self, asked: Asked) -> Option<bool> {
+        let what = |asked: Asked| (asked.table, asked.service, asked.subject);
+        let same = |known: &&(Asked, bool)| what(known.0) == what(asked);
+        self.learnt.iter().find(same).map(|(_, found)| *found)
+    }
+
+    fn learn(&mut self, asked: Asked, found: bool, watch: &mut impl Watch) {
+        if self.learnt.len() < MAX_LEARNT {
+            self.learnt.push((asked, found));
+        }
+        self.decide(found != asked.negated, watch);
     }
 
     /// Goes to the next criterion, or to the next rule.
@@ -228,9 +335,9 @@ impl Search {
     }
 }
 
-fn tag(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn tag(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
     let Some(tag) = &rule.tag else { return Test::Absent };
-    contains(tag.negated, tag.test, Service::String, &session.tag)
+    contains(tag.negated, tag.test, Service::String, Subject::Tag)
 }
 
 /// `from`. Its negation does not turn everything round: who has no name is not "someone else by
@@ -238,24 +345,20 @@ fn tag(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
 fn from(rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
     let negated = rule.from.negated;
     let plain = |holds| Test::Plain { negated, holds };
-    let client = match &session.client {
-        _ if recipient.internal => "local".to_owned(),
-        Client::Address(address) => address.to_string(),
-        Client::Socket => "local".to_owned(),
-    };
+    let local = recipient.internal || session.client == Client::Socket;
     match rule.from.test {
         Source::Any => plain(true),
-        Source::Local if client == "local" => plain(true),
-        Source::Local => contains(negated, LOCAL_HOST, Service::Netaddr, &client),
+        Source::Local if local => plain(true),
+        Source::Local => contains(negated, LOCAL_HOST, Service::Netaddr, Subject::Client),
         Source::Socket | Source::Name(None) if recipient.internal => Test::Known(false),
         Source::Socket => plain(session.client == Client::Socket),
         Source::Name(None) => plain(session.client_name.is_some()),
         Source::Name(Some(_)) if recipient.internal => plain(false),
         Source::Name(Some(test)) => match &session.client_name {
             None => Test::Known(false),
-            Some(name) => contains(negated, test, Service::Domain, name),
+            Some(_) => contains(negated, test, Service::Domain, Subject::ClientName),
         },
-        Source::Src(test) => contains(negated, test, Service::Netaddr, &client),
+        Source::Src(test) => contains(negated, test, Service::Netaddr, Subject::Client),
     }
 }
 
@@ -265,14 +368,14 @@ fn to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
     match rule.to.test {
         // No pattern matches an empty domain, not even that of all domains.
         Destination::Any => Test::Plain { negated, holds: !domain.is_empty() },
-        Destination::Local => contains(negated, LOCAL_NAMES, Service::Domain, domain),
-        Destination::Domain(test) => contains(negated, test, Service::Domain, domain),
+        Destination::Local => contains(negated, LOCAL_NAMES, Service::Domain, Subject::Domain),
+        Destination::Domain(test) => contains(negated, test, Service::Domain, Subject::Domain),
     }
 }
 
-fn helo(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn helo(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
     let Some(helo) = &rule.helo else { return Test::Absent };
-    contains(helo.negated, helo.test, Service::Domain, &session.helo)
+    contains(helo.negated, helo.test, Service::Domain, Subject::Helo)
 }
 
 fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
@@ -281,7 +384,7 @@ fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
         (Login::User(test), Some(login)) => {
             let mail = login.contains('@');
             let service = if mail { Service::Mailaddr } else { Service::String };
-            contains(auth.negated, test, service, login)
+            contains(auth.negated, test, service, Subject::Login)
         }
         (_, login) => Test::Plain { negated: auth.negated, holds: login.is_some() },
     }
@@ -292,24 +395,23 @@ fn tls(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
     Test::Plain { negated: tls.negated, holds: session.tls }
 }
 
-fn mail_from(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn mail_from(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
     let Some(sender) = &rule.mail_from else { return Test::Absent };
-    contains(sender.negated, sender.test, Service::Mailaddr, &session.sender.to_string())
+    contains(sender.negated, sender.test, Service::Mailaddr, Subject::Sender)
 }
 
-fn rcpt_to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
+fn rcpt_to(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
     let Some(wanted) = &rule.rcpt_to else { return Test::Absent };
-    contains(wanted.negated, wanted.test, Service::Mailaddr, &recipient.address.to_string())
+    contains(wanted.negated, wanted.test, Service::Mailaddr, Subject::Recipient)
 }
 
 const LOCAL_HOST: TableMatch = TableMatch { table: TableId::LOCALHOST, regex: false };
 const LOCAL_NAMES: TableMatch = TableMatch { table: TableId::LOCALNAMES, regex: false };
 
 /// A test that a table decides; of regular expressions whatever it is about.
-fn contains(negated: bool, test: TableMatch, service: Service, key: &str) -> Test {
+fn contains(negated: bool, test: TableMatch, service: Service, subject: Subject) -> Test {
     let service = if test.regex { Service::Regex } else { service };
-    let key = key.to_owned();
-    Test::Table { negated, question: Question::Contains { table: test.table, service, key } }
+    Test::Table { negated, test, service, subject }
 }
 
 #[cfg(test)]
@@ -368,7 +470,7 @@ mod tests {
         let mut search = Search::new();
         let mut answer = None;
         loop {
-            match search.advance(&config.rules, session, recipient, answer.as_ref()) {
+            match search.advance(&config, session, recipient, answer.as_ref()) {
                 Progress::Ask(question) => answer = tables.answer(&question),
                 Progress::Found(verdict) => return verdict,
             }

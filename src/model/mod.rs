@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows a role. Every value is valid once made: text from outside is
 //! parsed into it at the edge.
 
+pub mod address;
 pub mod dns;
 pub mod envelope;
 pub mod id;
@@ -10,6 +11,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod outcome;
 
+pub use address::Address;
 pub use envelope::{DeliveryKind, Envelope};
 pub use id::{EnvelopeId, MessageId};
 pub use mailbox::{Mailbox, ReversePath};

@@ -23,6 +23,7 @@ use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
 use crate::paths::Places;
 use crate::process::{DAEMON_USER, QUEUE_USER};
+use crate::table::map::HEAD;
 
 /// Largest configuration or table file that is read, in bytes.
 const MAX_FILE: u64 = 512 * 1024 * 1024;
@@ -275,6 +276,12 @@ struct Files {
 impl SourceReader for Files {
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
         configured_file(path)
+    }
+
+    fn read_head(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open_regular(path)?.take(HEAD as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn table_program(&mut self, backend: &str) -> bool {

@@ -3,10 +3,10 @@
 //!
 //! None of it may hang: files are opened non-blocking, users and processes are the spawner's business.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use tokio::time::sleep;
 use super::prepare::Prepared;
 use crate::config::{Config, TableId, TableSource};
 use crate::ipc::link::Responder;
-use crate::ipc::message::parent::{ParentToRole, RoleToParent, WorkerFailure};
+use crate::ipc::message::parent::{
+    FileVersion, MapAnswer, ParentToRole, RoleToParent, WorkerFailure,
+};
 use crate::ipc::message::spawner::{
     Account, OfflineOrder, ParentToSpawner, ProgramOrder, SpawnerSetup, SpawnerToParent,
     UserAnswer, WorkerOrder,
@@ -56,10 +58,16 @@ impl Offices {
         let offices = self.clone();
         tokio::spawn(async move {
             let (answer, descriptor) = match request {
-                RoleToParent::OpenFile { table } => match open_table(&offices.config, table) {
-                    Ok(file) => (ParentToRole::File { error: None }, Some(file)),
-                    Err(error) => (ParentToRole::File { error: Some(error.to_string()) }, None),
-                },
+                RoleToParent::OpenFile { table, update } => {
+                    match offices.open_table(table, update) {
+                        Ok(file) => (ParentToRole::File { error: None }, Some(file)),
+                        Err(error) => (ParentToRole::File { error: Some(error.to_string()) }, None),
+                    }
+                }
+                RoleToParent::OpenMap { table, known } => {
+                    let (answer, file) = offices.open_map(table, known);
+                    (ParentToRole::Map(answer), file)
+                }
                 RoleToParent::LookUpUser { name } => {
                     (ParentToRole::User(offices.look_up(name).await), None)
                 }
@@ -81,6 +89,47 @@ impl Offices {
             // A role that is gone does not wait.
             let _gone = responder.reply(&answer, descriptor);
         });
+    }
+
+    /// Opens the file of a table for the lookup role, which has no paths.
+    ///
+    /// At the start everything is read with the parent's rights. After that, a table is what the
+    /// daemon's own user may read, as administrators know it.
+    fn open_table(&self, table: u32, update: bool) -> io::Result<OwnedFd> {
+        let Some(TableSource::File(path)) = self.source(table) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such table with a file"));
+        };
+        let file = open_regular(path)?;
+        match &self.setup.daemon {
+            Some(daemon) if update && !may_read(&file.metadata()?, daemon) => {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            _ => Ok(file.into()),
+        }
+    }
+
+    /// Opens the map file of a table, unless it is still the `known` one.
+    fn open_map(&self, table: u32, known: Option<FileVersion>) -> (MapAnswer, Option<OwnedFd>) {
+        let Some(TableSource::Db(path)) = self.source(table) else {
+            return (MapAnswer::Failed("no such table with a map".to_owned()), None);
+        };
+        let opened = || {
+            if known.is_some() && Some(version(&std::fs::metadata(path)?)) == known {
+                return Ok(None);
+            }
+            let file = open_regular(path)?;
+            let version = version(&file.metadata()?);
+            Ok::<_, io::Error>(Some((version, file)))
+        };
+        match opened() {
+            Ok(None) => (MapAnswer::Same, None),
+            Ok(Some((version, file))) => (MapAnswer::Opened(version), Some(file.into())),
+            Err(error) => (MapAnswer::Failed(error.to_string()), None),
+        }
+    }
+
+    fn source(&self, table: u32) -> Option<&TableSource> {
+        self.config.table(TableId(table)).map(|table| &table.source)
     }
 
     /// Has the messages submitted that were kept while the server was down.
@@ -204,13 +253,25 @@ fn permanent(text: &str, detail: (u8, u16)) -> WorkerFailure {
     WorkerFailure { temporary: false, text: text.to_owned(), detail }
 }
 
-/// Opens the file of a table for the lookup role, which has no paths.
-fn open_table(config: &Config, table: u32) -> io::Result<OwnedFd> {
-    let declared = config.table(TableId(table)).map(|table| &table.source);
-    let Some(TableSource::File(path)) = declared else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no such table with a file"));
+/// Whether the permission bits of a file let this account read it.
+fn may_read(file: &Metadata, account: &Account) -> bool {
+    let bits = if file.uid() == account.uid {
+        0o400
+    } else if file.gid() == account.gid {
+        0o040
+    } else {
+        0o004
     };
-    open_regular(path).map(OwnedFd::from)
+    file.mode() & bits != 0
+}
+
+fn version(file: &Metadata) -> FileVersion {
+    FileVersion {
+        device: file.dev(),
+        inode: file.ino(),
+        length: file.len(),
+        modified: (file.mtime(), file.mtime_nsec()),
+    }
 }
 
 /// Opens a regular file without waiting for anything, as a pipe or a device would have it.
@@ -268,6 +329,30 @@ mod tests {
             destination: address,
             subaddress: String::new(),
             delimiter: "+".to_owned(),
+        }
+    }
+
+    #[test]
+    fn who_may_read_a_file_is_in_its_bits() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = file.as_file().metadata().unwrap();
+        let account = |uid, gid| Account {
+            name: String::new(),
+            uid,
+            gid,
+            groups: Vec::new(),
+            home: String::new(),
+        };
+        let (own, other) = ((found.uid(), found.gid()), (found.uid() + 1, found.gid() + 1));
+        for (mode, owner, group, others) in
+            [(0o600, true, false, false), (0o640, true, true, false), (0o604, true, false, true)]
+        {
+            let bits = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            file.as_file().set_permissions(bits).unwrap();
+            let found = file.as_file().metadata().unwrap();
+            assert_eq!(may_read(&found, &account(own.0, own.1)), owner, "{mode:o}");
+            assert_eq!(may_read(&found, &account(other.0, own.1)), group, "{mode:o}");
+            assert_eq!(may_read(&found, &account(other.0, other.1)), others, "{mode:o}");
         }
     }
 

@@ -366,6 +366,7 @@ impl Supervisor {
             RoleToParent::LookUpUser { .. }
             | RoleToParent::OpenFile { .. }
             | RoleToParent::StartTableProgram { .. }
+            | RoleToParent::OpenMap { .. }
             | RoleToParent::StartWorker { .. } => {
                 self.offices.answer(said.message, said.responder);
             }

@@ -271,10 +271,8 @@ impl Queue {
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));
         let is_overridden = |helper: &str| self.setup.overridden.iter().any(|name| name == helper);
         let overridden = method.helper().is_some_and(is_overridden);
-        let programs = wrapper.is_some()
-            || overridden
-            || method.starts_programs()
-            || method.looks_up_names();
+        let programs =
+            wrapper.is_some() || overridden || method.starts_programs() || method.looks_up_names();
         Some(JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,

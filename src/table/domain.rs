@@ -2,60 +2,31 @@
 //!
 //! A `*` skips to the first occurrence of the character after it and never looks further, so that
 //! `*.example.org` covers exactly one label. At the end it stands for at least one character.
+//!
+//! A pattern without a star, one whose only star is its first label, and `*` alone are *plain*: they
+//! are found by looking for the few that could match ([`plain_patterns`]). The others have to be
+//! tried one by one ([`matches`]).
 
-use std::collections::HashSet;
+/// The longest name that matches anything, in bytes.
+pub(super) const MAX_NAME: usize = 255;
 
-/// Patterns, most of them found by hashing.
-#[derive(Debug, Default)]
-pub(super) struct Domains {
-    /// Patterns without a star.
-    exact: HashSet<Box<str>>,
-    /// What follows `*.` in patterns without another star.
-    below: HashSet<Box<str>>,
-    /// The pattern `*` alone.
-    any: bool,
-    /// All others, tried one by one.
-    others: Vec<Box<str>>,
+/// Whether [`plain_patterns`] has this pattern for every name that it matches.
+pub(super) fn is_plain(pattern: &[u8]) -> bool {
+    let rest = pattern.strip_prefix(b"*.").unwrap_or(pattern);
+    pattern == b"*" || !rest.contains(&b'*')
 }
 
-impl Domains {
-    /// The patterns, lower-cased.
-    pub fn new<'a>(patterns: impl Iterator<Item = &'a str>) -> Self {
-        let mut all = Self::default();
-        for pattern in patterns {
-            all.insert(pattern);
-        }
-        all
-    }
-
-    /// Adds one, lower-cased.
-    pub fn insert(&mut self, pattern: &str) {
-        match pattern.strip_prefix("*.") {
-            _ if pattern == "*" => self.any = true,
-            _ if !pattern.contains('*') => {
-                self.exact.insert(pattern.into());
-            }
-            Some(rest) if !rest.contains('*') => {
-                self.below.insert(rest.into());
-            }
-            _ => self.others.push(pattern.into()),
-        }
-    }
-
-    /// Whether a pattern matches `name`, lower-cased.
-    pub fn contains(&self, name: &str) -> bool {
-        let below = || name.split_once('.').is_some_and(|(_, rest)| self.below.contains(rest));
-        (self.any && !name.is_empty())
-            || self.exact.contains(name)
-            || (!self.below.is_empty() && below())
-            || self.others.iter().any(|pattern| matches(pattern, name))
-    }
+/// The plain patterns that match `name`.
+pub(super) fn plain_patterns(name: &str) -> impl Iterator<Item = String> {
+    let exact = Some(name.to_owned());
+    let below = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    let any = (!name.is_empty()).then(|| "*".to_owned());
+    [exact, below, any].into_iter().flatten()
 }
 
-/// Whether `pattern` matches the whole of `name`; both are lower-cased.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut pattern = pattern.as_bytes();
-    let mut name = name.as_bytes();
+/// Whether `pattern` matches the whole of `name`, in any case.
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut pattern, mut name) = (pattern, name);
     while let (Some((&wanted, pattern_rest)), Some((&found, name_rest))) =
         (pattern.split_first(), name.split_first())
     {
@@ -65,13 +36,13 @@ fn matches(pattern: &str, name: &str) -> bool {
                 pattern = rest;
             }
             let skipped = match pattern.first() {
-                Some(next) => name.iter().position(|byte| byte == next).unwrap_or(name.len()),
-                None => name.len(),
+                Some(next) => name.iter().position(|byte| byte.eq_ignore_ascii_case(next)),
+                None => None,
             };
-            name = name.get(skipped..).unwrap_or_default();
+            name = name.get(skipped.unwrap_or(name.len())..).unwrap_or_default();
             continue;
         }
-        if wanted != found {
+        if !wanted.eq_ignore_ascii_case(&found) {
             return false;
         }
         (pattern, name) = (pattern_rest, name_rest);
@@ -92,6 +63,7 @@ mod tests {
             ("*.wild.org", "a.wild.org", true),
             ("*.wild.org", "a.b.wild.org", false),
             ("*.wild.org", "wild.org", false),
+            ("*.wild.org", ".wild.org", true),
             ("*example.org", "notexample.org", true),
             ("*example.org", "eexample.org", false),
             ("a*c", "abc", true),
@@ -106,11 +78,33 @@ mod tests {
             ("", "", true),
             ("**", "x", true),
             ("a**b", "a12b", true),
+            ("*.*", "a.b", true),
         ];
         for (pattern, name, expected) in cases {
-            let found = Domains::new([pattern].into_iter()).contains(name);
-            assert_eq!(found, expected, "{pattern:?} {name:?}");
-            assert_eq!(matches(pattern, name), expected, "one by one: {pattern:?} {name:?}");
+            let upper = name.to_ascii_uppercase();
+            let found = matches(pattern.as_bytes(), upper.as_bytes());
+            assert_eq!(found, expected, "one by one: {pattern:?} {name:?}");
+            if is_plain(pattern.as_bytes()) {
+                let found = plain_patterns(name).any(|plain| plain == pattern);
+                assert_eq!(found, expected, "by looking: {pattern:?} {name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_itself_so_it_may_be_looked_for_as_a_name() {
+        for pattern in ["a.org", "*.org", "*", "a*c", "x*", "*y", "**c", "a*a*b"] {
+            assert!(matches(pattern.as_bytes(), pattern.as_bytes()), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn plain_ones_have_their_star_in_front() {
+        for plain in ["", "a.org", "*", "*.a.org", "*."] {
+            assert!(is_plain(plain.as_bytes()), "{plain}");
+        }
+        for other in ["**", "*a.org", "a.*", "*.*", "*.a*.org", "x*"] {
+            assert!(!is_plain(other.as_bytes()), "{other}");
         }
     }
 }

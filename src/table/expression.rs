@@ -17,10 +17,16 @@ pub(super) struct Expressions {
 
 impl Expressions {
     /// Compiles what can be compiled.
-    pub fn new<'a>(patterns: impl Iterator<Item = &'a str>) -> Self {
-        let patterns: Vec<&str> = patterns.collect();
+    pub fn new<'a>(patterns: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut all = Self { sets: Vec::new(), invalid: Vec::new() };
-        for some in patterns.chunks(SET_SIZE) {
+        let mut texts = Vec::new();
+        for pattern in patterns {
+            match std::str::from_utf8(pattern) {
+                Ok(text) => texts.push(text),
+                Err(_) => all.invalid.push(String::from_utf8_lossy(pattern).into_owned()),
+            }
+        }
+        for some in texts.chunks(SET_SIZE) {
             match compile(some) {
                 Some(set) => all.sets.push(set),
                 None => all.add_one_by_one(some),
@@ -80,15 +86,16 @@ mod tests {
             ("b.r", "bür", false),
         ];
         for (pattern, text, expected) in cases {
-            let found = Expressions::new([pattern].into_iter()).matches(text);
+            let found = Expressions::new([pattern.as_bytes()].into_iter()).matches(text);
             assert_eq!(found, expected, "{pattern:?} {text:?}");
         }
     }
 
     #[test]
     fn an_invalid_expression_matches_nothing_and_is_named() {
-        let all = Expressions::new(["a", "(", r"\1", "b"].into_iter());
-        assert_eq!(all.invalid(), ["(", r"\1"]);
+        let patterns: [&[u8]; 5] = [b"a", b"\xff", b"(", br"\1", b"b"];
+        let all = Expressions::new(patterns.into_iter());
+        assert_eq!(all.invalid(), ["\u{fffd}", "(", r"\1"]);
         assert!(all.matches("xbx") && all.matches("a") && !all.matches("("));
     }
 }

@@ -3,48 +3,81 @@
 //! Entries with fewer than four octets follow the old classes of addresses, as inet_net_pton(3)
 //! does: `10` is 10.0.0.0/8 and `192.168` is 192.168.0.0/24.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Networks, found by hashing once for each prefix length in use.
-#[derive(Debug, Default)]
+use super::index::Index;
+
+/// Networks among entries, found by hashing once for each prefix length in use. The entries stay
+/// where they are.
+#[derive(Debug)]
 pub(super) struct Networks {
-    networks: HashSet<IpNet>,
-    prefixes_4: Vec<u8>,
-    prefixes_6: Vec<u8>,
+    index: Index,
+    prefixes: Prefixes,
+}
+
+/// The prefix lengths in use, for each family.
+#[derive(Debug, Default)]
+pub(super) struct Prefixes {
+    version_4: Vec<u8>,
+    version_6: Vec<u8>,
 }
 
 impl Networks {
-    /// The entries that are networks or addresses; others match nothing here.
-    pub fn new<'a>(entries: impl Iterator<Item = &'a str>) -> Self {
-        let mut all = Self::default();
-        for network in entries.filter_map(parse) {
-            let prefixes = match network {
-                IpNet::V4(_) => &mut all.prefixes_4,
-                IpNet::V6(_) => &mut all.prefixes_6,
-            };
-            if !prefixes.contains(&network.prefix_len()) {
-                prefixes.push(network.prefix_len());
-            }
-            all.networks.insert(network.trunc());
+    /// The networks among at most `room` entries. `network` tells which network an entry is.
+    pub fn new(
+        room: usize,
+        places: impl Iterator<Item = u32>,
+        network: impl Fn(u32) -> Option<IpNet>,
+    ) -> Self {
+        let mut index = Index::with_room(room);
+        let mut prefixes = Prefixes::default();
+        for place in places {
+            let Some(found) = network(place) else { continue };
+            prefixes.add(found);
+            index.insert(index.hash(found), place, |other| network(other) == Some(found));
         }
-        all
+        Self { index, prefixes }
     }
 
     /// Whether one of them holds `address`, an address as rules write it.
-    pub fn contains(&self, address: &str) -> bool {
-        let Some(address) = parse(address).map(|network| network.addr()) else { return false };
-        let prefixes = match address {
-            IpAddr::V4(_) => &self.prefixes_4,
-            IpAddr::V6(_) => &self.prefixes_6,
-        };
-        prefixes.iter().any(|&prefix| {
-            IpNet::new(address, prefix)
-                .is_ok_and(|network| self.networks.contains(&network.trunc()))
+    pub fn contains(&self, address: &str, network: impl Fn(u32) -> Option<IpNet>) -> bool {
+        self.prefixes.networks_of(address).any(|wanted| {
+            let hash = self.index.hash(wanted);
+            self.index.find(hash, |place| network(place) == Some(wanted)).is_some()
         })
     }
+}
+
+impl Prefixes {
+    /// Notes the prefix length of a network.
+    pub fn add(&mut self, network: IpNet) {
+        let prefixes = match network {
+            IpNet::V4(_) => &mut self.version_4,
+            IpNet::V6(_) => &mut self.version_6,
+        };
+        if !prefixes.contains(&network.prefix_len()) {
+            prefixes.push(network.prefix_len());
+        }
+    }
+
+    /// The networks with these prefix lengths that hold `address`; none if it is no address.
+    pub fn networks_of(&self, address: &str) -> impl Iterator<Item = IpNet> {
+        let address = parse(address).map(|network| network.addr());
+        let prefixes = match address {
+            Some(IpAddr::V4(_)) => self.version_4.as_slice(),
+            Some(IpAddr::V6(_)) => self.version_6.as_slice(),
+            None => &[],
+        };
+        let with = move |prefix: &u8| Some(IpNet::new(address?, *prefix).ok()?.trunc());
+        prefixes.iter().filter_map(with)
+    }
+}
+
+/// The network that an entry is, without the bits of the host.
+pub(super) fn entry(text: &[u8]) -> Option<IpNet> {
+    parse(std::str::from_utf8(text).ok()?).map(|network| network.trunc())
 }
 
 /// A network or an address.
@@ -57,7 +90,7 @@ fn parse_4(text: &str) -> Option<Ipv4Net> {
         Some((address, prefix)) => (address, Some(parse_prefix(prefix, 32)?)),
         None => (text, None),
     };
-    let given = match address.strip_prefix("0x") {
+    let given = match address.strip_prefix("0x").or_else(|| address.strip_prefix("0X")) {
         Some(digits) => hexadecimal_octets(digits)?,
         None => address.split('.').map(decimal_octet).collect::<Option<Vec<_>>>()?,
     };
@@ -146,7 +179,7 @@ mod tests {
             ("10/8", Some("10.0.0.0/8")),
             ("10/12", Some("10.0.0.0/12")),
             ("0x7f000001", Some("127.0.0.1/32")),
-            ("0x7f", Some("127.0.0.0/8")),
+            ("0X7F", Some("127.0.0.0/8")),
             ("0.0.0.0/0", Some("0.0.0.0/0")),
             ("2001:db8::1", Some("2001:db8::1/128")),
             ("2001:db8::/32", Some("2001:db8::/32")),
@@ -187,7 +220,9 @@ mod tests {
             ("::/0", "local", false),
         ];
         for (entry, address, expected) in cases {
-            let found = Networks::new([entry, "203.0.113.0/25"].into_iter()).contains(address);
+            let entries = [entry, "203.0.113.0/25"];
+            let network = |place: u32| super::entry(entries[place as usize].as_bytes());
+            let found = Networks::new(2, 0..2, network).contains(address, network);
             assert_eq!(found, expected, "{entry} {address}");
         }
     }

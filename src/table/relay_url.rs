@@ -142,53 +142,46 @@ fn parse_port(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec_case;
 
     #[test]
     fn relay_urls() {
         use Scheme::*;
         let long = "x".repeat(256);
         let cases = [
-            // config case 200
-            ("mx.example.org", Some((Smtp, None, "mx.example.org", 25))),
-            ("SMTP://mx", Some((Smtp, None, "mx", 25))),
-            ("smtp+notls://mx", Some((SmtpNoTls, None, "mx", 25))),
-            // config case 201
-            ("smtp+tls://l@mx:587", Some((SmtpTls, Some("l"), "mx", 587))),
-            // config case 202
-            ("smtps://user@[::1]:4650", Some((Smtps, Some("user"), "[::1]", 4650))),
-            // config case 203
-            ("smtps://a@b@mx", Some((Smtps, Some("a"), "b", 465))),
-            // config case 204
-            ("lmtp://mx:24", Some((Lmtp, None, "mx", 24))),
-            ("lmtp://mx", None),
-            // config case 205
-            ("smtp://l@mx", None),
-            ("l@mx", None),
-            ("lmtp://l@mx:24", None),
-            ("smtp+notls://l@mx", None),
-            // config case 206
-            ("mx:0", None),
-            ("mx:65536", None),
-            ("mx:+25", None),
-            ("mx:abc", None),
-            ("mx:25/x", None),
-            ("mx:", None),
-            ("::1", None),
-            ("[mx]", None),
-            ("[::1", None),
-            ("mx.", None),
-            ("-mx", None),
-            ("", None),
-            ("foo://x", None),
-            (&long, None),
-            // config case 207
-            ("mx/foo", Some((Smtp, None, "mx", 25))),
-            ("[127.0.0.1]:25", Some((Smtp, None, "[127.0.0.1]", 25))),
-            ("[IPv6:::1]", Some((Smtp, None, "[IPv6:::1]", 25))),
-            ("_mx", Some((Smtp, None, "_mx", 25))),
-            ("smtps://@mx", Some((Smtps, None, "mx", 465))),
+            (200, "mx.example.org", Some((Smtp, None, "mx.example.org", 25))),
+            (0, "SMTP://mx", Some((Smtp, None, "mx", 25))),
+            (0, "smtp+notls://mx", Some((SmtpNoTls, None, "mx", 25))),
+            (201, "smtp+tls://l@mx:587", Some((SmtpTls, Some("l"), "mx", 587))),
+            (202, "smtps://user@[::1]:4650", Some((Smtps, Some("user"), "[::1]", 4650))),
+            (203, "smtps://a@b@mx", Some((Smtps, Some("a"), "b", 465))),
+            (204, "lmtp://mx:24", Some((Lmtp, None, "mx", 24))),
+            (204, "lmtp://mx", None),
+            (205, "smtp://l@mx", None),
+            (205, "l@mx", None),
+            (205, "lmtp://l@mx:24", None),
+            (205, "smtp+notls://l@mx", None),
+            (206, "mx:0", None),
+            (206, "mx:65536", None),
+            (0, "mx:+25", None),
+            (206, "mx:abc", None),
+            (206, "mx:25/x", None),
+            (0, "mx:", None),
+            (206, "::1", None),
+            (206, "[mx]", None),
+            (0, "[::1", None),
+            (206, "mx.", None),
+            (206, "-mx", None),
+            (206, "", None),
+            (0, "foo://x", None),
+            (0, &long, None),
+            (207, "mx/foo", Some((Smtp, None, "mx", 25))),
+            (207, "[127.0.0.1]:25", Some((Smtp, None, "[127.0.0.1]", 25))),
+            (0, "[IPv6:::1]", Some((Smtp, None, "[IPv6:::1]", 25))),
+            (207, "_mx", Some((Smtp, None, "_mx", 25))),
+            (207, "smtps://@mx", Some((Smtps, None, "mx", 465))),
         ];
-        for (text, expected) in cases {
+        for (number, text, expected) in cases {
             let expected = expected
                 .map(|(scheme, label, host, port)| RelayUrl {
                     scheme,
@@ -197,10 +190,11 @@ mod tests {
                     port,
                 })
                 .ok_or(BadRelayUrl);
-            assert_eq!(RelayUrl::parse(text), expected, "{text:?}");
+            assert_eq!(RelayUrl::parse(text), expected, "config case {number}: {text:?}");
             if let Ok(url) = expected {
                 assert_eq!(RelayUrl::parse(&url.to_string()), Ok(url), "{text:?}");
             }
+            spec_case::ran("config", number);
         }
     }
 }

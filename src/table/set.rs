@@ -1,13 +1,18 @@
 //! All tables of a configuration, and the questions that they answer.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, InvalidEntry};
+use super::file::InvalidEntry;
+use super::uses::uses;
 use super::{Service, Table, value};
 use crate::config::{BuiltIn, Config, TableDecl, TableEntry, TableId, TableKind, TableSource};
 
 /// Keys of this many bytes or more are not looked up.
-const MAX_KEY: usize = 1024;
+pub(super) const MAX_KEY: usize = 1024;
 
 /// Something that only a table knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,18 +42,6 @@ pub enum Question {
         /// The key.
         key: String,
     },
-}
-
-impl Question {
-    /// The table that it is for.
-    #[must_use]
-    pub fn table(&self) -> TableId {
-        match self {
-            Self::Account { table, .. }
-            | Self::Contains { table, .. }
-            | Self::Value { table, .. } => *table,
-        }
-    }
 }
 
 /// What a table says. A question that gets an answer of another kind counts as failed.
@@ -92,27 +85,33 @@ pub enum UpdateError {
 }
 
 /// The contents of all tables.
+///
+/// They are read by many and replaced one by one: a question is answered from one reading of a
+/// table's file, the old or the new.
 #[derive(Debug)]
 pub struct Tables {
     /// By [`TableId`].
     tables: Vec<Contents>,
+    uses: Vec<(TableId, Service)>,
     delimiter: char,
 }
 
 #[derive(Debug)]
 enum Contents {
-    /// The accounts of the system, which are asked for elsewhere.
-    Accounts,
-    /// A file that has not been read yet.
-    Awaited(TableKind),
+    /// The accounts of the system, a map file or a program, which are asked elsewhere.
+    Elsewhere {
+        /// Whether it knows accounts alone.
+        accounts: bool,
+    },
     /// A file's entries.
-    File(Table),
+    File {
+        /// What the file was when the configuration was read.
+        kind: TableKind,
+        /// Nothing before it is read.
+        table: RwLock<Option<Arc<Table>>>,
+    },
     /// Entries that never change.
-    Fixed(Table),
-    /// What a map file holds: every question fails here.
-    Outside,
-    /// What a program holds, which is asked elsewhere.
-    Program,
+    Fixed(Arc<Table>),
 }
 
 impl Tables {
@@ -120,7 +119,7 @@ impl Tables {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let tables = config.tables.iter().map(|table| contents(config, table)).collect();
-        Self { tables, delimiter: config.smtp.sub_address_delimiter }
+        Self { tables, uses: uses(config), delimiter: config.smtp.sub_address_delimiter }
     }
 
     /// The tables whose files are needed, with the paths.
@@ -136,74 +135,130 @@ impl Tables {
     ///
     /// # Errors
     /// The old contents stay: a line is wrong, or the table has no file.
-    pub fn update(&mut self, table: TableId, text: &[u8]) -> Result<(), UpdateError> {
-        let slot = self.tables.get_mut(table.0 as usize).ok_or(NotAFile)?;
-        let known = match slot {
-            Contents::Awaited(kind) => *kind,
-            Contents::File(old) => old.kind(),
-            Contents::Accounts | Contents::Fixed(_) | Contents::Outside | Contents::Program => {
-                return Err(NotAFile.into());
-            }
+    pub fn update(&self, table: TableId, text: impl Into<Vec<u8>>) -> Result<(), UpdateError> {
+        let Some(Contents::File { kind, table: slot }) = self.tables.get(table.0 as usize) else {
+            return Err(NotAFile.into());
         };
-        let new = file::parse(text, known)?;
-        *slot = Contents::File(Table::new(new.kind, new.entries));
+        let old = slot.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = old.map_or(*kind, |old| old.kind());
+        let new = Table::read(text.into(), known)?;
+        for (_, service) in self.uses.iter().filter(|(used, _)| *used == table) {
+            new.prepare(*service);
+        }
+        *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(new));
         Ok(())
     }
 
     /// The contents of a table; `None` for one that is not in memory.
     #[must_use]
-    pub fn get(&self, table: TableId) -> Option<&Table> {
+    pub fn get(&self, table: TableId) -> Option<Arc<Table>> {
         match self.tables.get(table.0 as usize)? {
-            Contents::File(table) | Contents::Fixed(table) => Some(table),
-            Contents::Accounts | Contents::Awaited(_) | Contents::Outside | Contents::Program => {
-                None
+            Contents::File { table, .. } => {
+                table.read().unwrap_or_else(PoisonError::into_inner).clone()
             }
+            Contents::Fixed(table) => Some(Arc::clone(table)),
+            Contents::Elsewhere { .. } => None,
         }
     }
 
-    /// The answer to a question; `None` when it is for the accounts of the system or for a program.
+    /// Whether the configuration asks a table with this service, of those that take preparation:
+    /// addresses, regular expressions, keys in turn.
+    #[must_use]
+    pub fn is_used_for(&self, table: TableId, service: Service) -> bool {
+        self.uses.contains(&(table, service))
+    }
+
+    /// The entries of a table that is used for regular expressions and that are none.
+    #[must_use]
+    pub fn invalid_expressions(&self, table: TableId) -> Vec<String> {
+        if !self.is_used_for(table, Service::Regex) {
+            return Vec::new();
+        }
+        self.get(table).map_or(Vec::new(), |table| table.invalid_expressions().to_vec())
+    }
+
+    /// The answer to a question; `None` when the table is not in memory, but asked elsewhere.
     #[must_use]
     pub fn answer(&self, question: &Question) -> Option<Answer> {
-        let key = match question {
-            Question::Account { name, .. } => name,
-            Question::Contains { key, .. } | Question::Value { key, .. } => key,
-        };
+        let key = question.key();
+        if key.len() >= MAX_KEY {
+            tracing::warn!("warn: lookup key too long: {}", key.escape_debug());
+            return Some(Answer::Failed);
+        }
         let table = match self.tables.get(question.table().0 as usize) {
-            Some(Contents::File(table) | Contents::Fixed(table)) => table,
-            Some(Contents::Accounts) => {
+            Some(Contents::Elsewhere { accounts: true }) => {
                 let account = matches!(question, Question::Account { .. });
                 return if account { None } else { Some(Answer::Failed) };
             }
-            Some(Contents::Program) => return None,
-            Some(Contents::Awaited(_) | Contents::Outside) | None => return Some(Answer::Failed),
+            Some(Contents::Elsewhere { accounts: false }) => return None,
+            Some(_) => self.get(question.table()),
+            None => None,
         };
-        if key.len() >= MAX_KEY {
-            return Some(Answer::Failed);
-        }
-        Some(match question {
-            Question::Account { .. } => match table.value(key).map(value::account) {
-                Some(Ok(account)) => Answer::Account(Some(account)),
-                Some(Err(_)) => Answer::Failed,
-                None => Answer::Account(None),
-            },
-            Question::Contains { service, .. } => {
-                Answer::Contains(table.contains(*service, key, self.delimiter))
-            }
-            Question::Value { .. } => Answer::Value(table.value(key).map(str::to_owned)),
+        Some(match table {
+            Some(table) => question.answer_from(
+                |service, key| Ok::<_, Infallible>(table.contains(service, key, self.delimiter)),
+                |key| Ok(table.value(key).map(Cow::into_owned)),
+            ),
+            None => Answer::Failed,
         })
     }
 }
 
-fn contents(config: &Config, table: &TableDecl) -> Contents {
-    match &table.source {
-        TableSource::BuiltIn(which) => {
-            Contents::Fixed(Table::new(table.kind, built_in(config, *which)))
+impl Question {
+    /// The table that is asked.
+    #[must_use]
+    pub fn table(&self) -> TableId {
+        match self {
+            Self::Account { table, .. }
+            | Self::Contains { table, .. }
+            | Self::Value { table, .. } => *table,
         }
-        TableSource::Db(_) => Contents::Outside,
-        TableSource::File(_) => Contents::Awaited(table.kind),
-        TableSource::Inline(entries) => Contents::Fixed(Table::new(table.kind, entries.clone())),
-        TableSource::Program { .. } => Contents::Program,
-        TableSource::Users => Contents::Accounts,
+    }
+
+    /// The key that it is asked for.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Account { name: key, .. }
+            | Self::Contains { key, .. }
+            | Self::Value { key, .. } => key,
+        }
+    }
+
+    /// What a table with lists and values of keys answers. `contains` and `value` look there; what
+    /// they cannot tell is a failure.
+    pub fn answer_from<E>(
+        &self,
+        contains: impl FnOnce(Service, &str) -> Result<bool, E>,
+        value: impl FnOnce(&str) -> Result<Option<String>, E>,
+    ) -> Answer {
+        match self {
+            Self::Account { name, .. } => match value(name) {
+                Ok(Some(text)) => match value::account(&text) {
+                    Ok(account) => Answer::Account(Some(account)),
+                    Err(_) => Answer::Failed,
+                },
+                Ok(None) => Answer::Account(None),
+                Err(_) => Answer::Failed,
+            },
+            // Passwords are checked by programs alone.
+            Self::Contains { service: Service::Auth, .. } => Answer::Failed,
+            Self::Contains { service, key, .. } => {
+                contains(*service, key).map_or(Answer::Failed, Answer::Contains)
+            }
+            Self::Value { key, .. } => value(key).map_or(Answer::Failed, Answer::Value),
+        }
+    }
+}
+
+fn contents(config: &Config, table: &TableDecl) -> Contents {
+    let fixed = |entries| Contents::Fixed(Arc::new(Table::new(table.kind, entries)));
+    match &table.source {
+        TableSource::BuiltIn(which) => fixed(built_in(config, *which)),
+        TableSource::Db(_) | TableSource::Program { .. } => Contents::Elsewhere { accounts: false },
+        TableSource::File(_) => Contents::File { kind: table.kind, table: RwLock::default() },
+        TableSource::Inline(entries) => fixed(entries.clone()),
+        TableSource::Users => Contents::Elsewhere { accounts: true },
     }
 }
 
@@ -268,7 +323,7 @@ mod tests {
 
     #[test]
     fn programs_are_asked_elsewhere() {
-        let (config, mut tables) = tables("table t passwd:/etc/t");
+        let (config, tables) = tables("table t passwd:/etc/t");
         let table = config.table_named("t").unwrap();
         assert_eq!(tables.answer(&contains(table, Service::Domain, "d")), None);
         let account = Question::Account { table, name: "root".into() };
@@ -289,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_file_is_awaited_and_a_bad_one_changes_nothing() {
-        let (config, mut tables) = tables("table t file:/map\ntable i { a }");
+        let (config, tables) = tables("table t file:/map\ntable i { a }");
         let files: Vec<_> = Tables::files(&config).collect();
         let [(table, "/map")] = files[..] else { panic!("{files:?}") };
         let ask = || Question::Value { table, service: Service::Alias, key: "Root".into() };

@@ -229,6 +229,29 @@ fn tables() {
                 "1: invalid configuration file /malformed for table t",
             ],
         ),
+        (0, "table t db:/map.db\nmatch for domain <t> reject", &[]),
+        (
+            0,
+            "table t db:/bad\nmatch reject",
+            &["/bad: not a map file", "1: invalid configuration file /bad for table t"],
+        ),
+        (
+            0,
+            "table t db:/none.db\nmatch reject",
+            &[
+                "/none.db: No such file or directory",
+                "1: invalid configuration file /none.db for table t",
+            ],
+        ),
+        (
+            0,
+            "table t db:/old.db\nmatch reject",
+            &[
+                "/old.db: a Berkeley DB file, which is not read: make a map of its text source with \
+                 makemap(8): makemap /old, or for aliases makemap -t aliases /old",
+                "1: invalid configuration file /old.db for table t",
+            ],
+        ),
         (70, "match for domain <localnames> reject", &["1: no such table: localnames", NO_RULES]),
         (70, "match for domain <\"<localnames>\"> reject", &[]),
     ]);

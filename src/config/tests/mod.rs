@@ -66,13 +66,15 @@ fn address(text: &str) -> LocalAddress {
 
 fn machine(main: &str) -> Machine {
     let mut machine = Machine::default();
-    let files: [(&str, &[u8]); 9] = [
+    let files: [(&str, &[u8]); 11] = [
         ("main", main.as_bytes()),
         ("/list", b"a.org\nb.org\n"),
         ("/map", b"root: bob\n"),
         ("/empty", b"# nothing\n"),
         ("/urls", b"smtp://a\nsmtp://b\n"),
         ("/malformed", b"root:\n"),
+        ("/map.db", b"redb\x1a\x0a\xa9\x0d\x0a"),
+        ("/old.db", b"............\x61\x15\x06\x00"),
         ("/bad", b"foo\n"),
         ("rel.conf", b"match reject"),
         ("/loop", b"include \"/loop\"\n"),

@@ -27,7 +27,7 @@ pub const PIECE: usize = limits::FRAME / 2;
 ///
 /// The first variant and its field stay as they are for ever, so that any two versions can tell
 /// each other apart.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Request {
     /// The first request of a connection.
     Hello {
@@ -68,6 +68,11 @@ pub enum Request {
     SetVerbosity(Verbosity),
     /// Ends the server in order. [`Reply::Done`] means that it has begun to end.
     Stop,
+    /// Reads a table again. [`Reply::Failed`] leaves it as it is.
+    UpdateTable {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What may happen to envelopes that wait in the queue.

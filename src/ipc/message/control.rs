@@ -61,6 +61,11 @@ pub enum DispatcherToControl {
 pub enum ControlToLookup {
     /// Counters (answered by [`LookupToControl::Statistics`]).
     Statistics,
+    /// Read a table again (answered by [`LookupToControl::Updated`]).
+    UpdateTable {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What lookup answers control.
@@ -68,6 +73,11 @@ pub enum ControlToLookup {
 pub enum LookupToControl {
     /// Counters.
     Statistics(Snapshot),
+    /// Whether the table is what its source says now.
+    Updated {
+        /// It is.
+        done: bool,
+    },
 }
 
 /// What control asks the keys role.

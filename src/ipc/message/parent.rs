@@ -41,6 +41,8 @@ pub enum ParentToRole {
         /// Why it could not be opened.
         error: Option<String>,
     },
+    /// Answer to [`RoleToParent::OpenMap`]; carries a descriptor if it was opened.
+    Map(MapAnswer),
     /// Answer to [`RoleToParent::InFlight`].
     Noted,
     /// A socket to serve (notice, carries a descriptor): for the dispatcher a listener of its
@@ -66,6 +68,30 @@ pub enum ParentToRole {
     /// Answer to [`RoleToParent::StartWorker`]; carries a descriptor, the channel to the worker, if
     /// it went well.
     Worker(Result<(), WorkerFailure>),
+}
+
+/// What became of a request to open a map file.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum MapAnswer {
+    /// It could not be opened, in words.
+    Failed(String),
+    /// It is open.
+    Opened(FileVersion),
+    /// It is the one that is open already.
+    Same,
+}
+
+/// What tells a file from one that takes its place, and from itself after it was changed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FileVersion {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// When it was changed: seconds since 1970, nanoseconds.
+    pub modified: (i64, i64),
 }
 
 /// Another role, as seen by one that gets a channel to it.
@@ -226,6 +252,15 @@ pub enum RoleToParent {
     OpenFile {
         /// Index of the table in the configuration.
         table: u32,
+        /// It has been read before: then only what the daemon's own user may read is opened.
+        update: bool,
+    },
+    /// Open the map file of a table (request; answered by [`ParentToRole::Map`]).
+    OpenMap {
+        /// Index of the table in the configuration.
+        table: u32,
+        /// The file that is open already.
+        known: Option<FileVersion>,
     },
     /// Ready to serve (notice).
     Ready {
@@ -260,9 +295,10 @@ impl RoleToParent {
     pub fn allowed_from(&self, role: Role) -> bool {
         match self {
             Self::Administer(_) | Self::Status => role == Role::Control,
-            Self::LookUpUser { .. } | Self::OpenFile { .. } | Self::StartTableProgram { .. } => {
-                role == Role::Lookup
-            }
+            Self::LookUpUser { .. }
+            | Self::OpenFile { .. }
+            | Self::OpenMap { .. }
+            | Self::StartTableProgram { .. } => role == Role::Lookup,
             Self::Ready { .. } => true,
             Self::StartWorker { .. } => role == Role::Dispatcher,
             Self::Cleared(_) | Self::InFlight(_) | Self::Trouble { .. } => role == Role::Queue,

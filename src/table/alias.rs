@@ -3,7 +3,7 @@
 //!
 //! Source: aliases(5), smtpd.conf(5) on `alias` and `virtual`.
 
-use super::address::Address;
+use crate::model::Address;
 
 /// The longest value, in bytes.
 const MAX_VALUE: usize = 2047;
@@ -85,7 +85,8 @@ pub fn virtual_keys(user: &str, domain: &str, delimiter: char) -> Vec<String> {
     keys
 }
 
-fn split(value: &str) -> Result<Vec<String>, BadValue> {
+/// The items of a value, with the blanks around them.
+pub(super) fn split(value: &str) -> Result<Vec<String>, BadValue> {
     let mut items = vec![String::new()];
     let mut quote = None;
     let mut characters = value.chars();

@@ -1,0 +1,115 @@
+//! What a RCPT costs with a thousand rules: the search for the one that matches, tables included.
+//!
+//! More than 20 microseconds for rules by domain is a regression.
+
+#![allow(missing_docs)] // criterion's macros make public items
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pillarbox::config::{self, Config, LocalAddress, Network, SourceReader};
+use pillarbox::lookup::rules::{Client, Progress, Recipient, Search, Session, Verdict};
+use pillarbox::model::Address;
+use pillarbox::table::Tables;
+
+const RULES: usize = 1000;
+
+/// One file, and a machine without names.
+struct Machine(String);
+
+impl SourceReader for Machine {
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        match path {
+            "main" => Ok(self.0.clone().into_bytes()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn table_program(&mut self, _: &str) -> bool {
+        false
+    }
+}
+
+struct Nowhere;
+
+impl Network for Nowhere {
+    fn server_name(&mut self) -> String {
+        "mail.example.org".to_owned()
+    }
+
+    fn addresses(&mut self) -> Vec<LocalAddress> {
+        vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into()]
+    }
+
+    fn interface(&mut self, _: &str) -> Option<Vec<LocalAddress>> {
+        None
+    }
+
+    fn host(&mut self, _: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(Vec::new())
+    }
+
+    fn service(&mut self, _: &str) -> Option<u16> {
+        None
+    }
+}
+
+/// A thousand rules with what `rule` makes of their numbers, and one more that takes all.
+fn rules(rule: impl Fn(usize) -> String) -> Config {
+    let mut text = "action a maildir\n".to_owned();
+    for number in 0..RULES {
+        let _infallible = writeln!(text, "match {} action a", rule(number));
+    }
+    text.push_str("match from any for any action a\n");
+    match config::load("main", &mut Machine(text), &mut Nowhere, &[]) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+fn search(config: &Config, tables: &Tables, session: &Session, address: &Address) -> Verdict {
+    let recipient = Recipient { address, internal: false };
+    let mut search = Search::new();
+    let mut answer = None;
+    loop {
+        match search.advance(config, session, recipient, answer.as_ref()) {
+            Progress::Ask(question) => answer = tables.answer(&question),
+            Progress::Found(verdict) => return verdict,
+        }
+    }
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let session = Session {
+        tag: String::new(),
+        client: Client::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)).into()),
+        client_name: Some("client.example.net".to_owned()),
+        helo: "client.example.net".to_owned(),
+        login: None,
+        tls: false,
+        sender: Address::new("alice", "example.net"),
+    };
+    let address = Address::new("bob", "nowhere.example");
+    let cases = [
+        ("domain", rules(|n| format!("from any for domain \"d{n}.example.org\""))),
+        ("local, domain", rules(|n| format!("for domain \"d{n}.example.org\""))),
+        ("pattern", rules(|n| format!("from any for domain \"*.d{n}.example.org\""))),
+        ("sender", rules(|n| format!("from mail-from \"user{n}@example.org\" for any"))),
+        ("network", rules(|n| format!("from src \"10.{}.{}.0/24\" for any", n / 250, n % 250))),
+    ];
+    let mut group = criterion.benchmark_group("1,000 rules, none matches, by");
+    for (name, config) in &cases {
+        let tables = Tables::new(config);
+        let last = Verdict::Action { rule: RULES, action: config::ActionId(0) };
+        assert_eq!(search(config, &tables, &session, &address), last, "{name}");
+        group.bench_function(*name, |bencher| {
+            bencher.iter(|| search(black_box(config), &tables, &session, black_box(&address)));
+        });
+    }
+}
+
+criterion_group!(benches, decisions);
+criterion_main!(benches);
