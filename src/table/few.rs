@@ -1,7 +1,7 @@
 //! Tables of a few entries that are written in the configuration: looking through them is faster than
 //! asking for them.
 
-use super::{Service, domain, mailaddr};
+use super::{Service, domain, mailaddr, network};
 use crate::config::{Config, TableId, TableSource};
 
 /// How many entries are looked through.
@@ -22,6 +22,11 @@ pub fn holds(config: &Config, table: TableId, service: Service, key: &str) -> Op
             let delimiter = config.smtp.sub_address_delimiter;
             Some(keys.any(|entry| mailaddr::matches(entry, key, delimiter)))
         }
+        Service::Netaddr => {
+            Some(keys.any(|entry| {
+                entry.eq_ignore_ascii_case(key.as_bytes()) || network::holds(entry, key)
+            }))
+        }
         Service::String => Some(keys.any(|entry| entry.eq_ignore_ascii_case(key.as_bytes()))),
         _ => None,
     }
@@ -36,7 +41,7 @@ mod tests {
     #[test]
     fn the_answer_is_that_of_the_table_or_none() {
         let config = good(
-            "table few { a.org, \"*.b.org\", \"bob@c.org\" }\n\
+            "table few { a.org, \"*.b.org\", \"bob@c.org\", \"10.0.0.0/8\" }\n\
              table many { a.org, b.org, c.org, d.org, e.org }\ntable file file:/list\n\
              match reject",
         );
@@ -51,9 +56,11 @@ mod tests {
                     Some(found) => {
                         assert_eq!(answer, Some(Answer::Contains(found)), "{service:?} {key}");
                     }
-                    None => assert_eq!(service, Service::Netaddr),
+                    None => panic!("{service:?}"),
                 }
             }
+            let regex = holds(&config, named("few"), Service::Regex, "a");
+            assert_eq!(regex, None);
             for table in ["many", "file", "<getpwnam>", "<localnames>"] {
                 assert_eq!(holds(&config, named(table), service, "a.org"), None, "{table}");
             }

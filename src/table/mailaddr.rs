@@ -6,11 +6,13 @@
 //! Where entries are kept is the caller's business: [`plain_entries`] names those that match an
 //! address and can be looked for; of the others ([`is_plain`] says which) [`matches`] tells.
 
+use memchr::memrchr;
+
 use super::domain;
 
 /// Whether [`plain_entries`] has this entry for every address that it matches.
 pub(super) fn is_plain(entry: &[u8]) -> bool {
-    match entry.iter().rposition(|byte| *byte == b'@') {
+    match memrchr(b'@', entry) {
         Some(at) => domain::is_plain(entry.get(at + 1..).unwrap_or_default()),
         None => true,
     }
@@ -38,16 +40,20 @@ pub(super) fn plain_entries(address: &str, delimiter: char) -> Vec<String> {
 
 /// Whether `entry` matches `address`, in any case.
 pub(super) fn matches(entry: &[u8], address: &str, delimiter: char) -> bool {
-    let (Some((user, domain)), Some((wanted_user, wanted_domain))) =
-        (split(address), std::str::from_utf8(entry).ok().and_then(split))
-    else {
-        return false;
+    let (wanted_user, wanted_domain) = match memrchr(b'@', entry) {
+        Some(at) => (entry.get(..at).unwrap_or_default(), entry.get(at + 1..).unwrap_or_default()),
+        None => (entry, &[][..]),
     };
-    let domain_fits =
-        wanted_domain.is_empty() || domain::matches(wanted_domain.as_bytes(), domain.as_bytes());
-    let user_fits = wanted_user.is_empty()
-        || users(user, delimiter).any(|user| user.eq_ignore_ascii_case(wanted_user));
-    domain_fits && user_fits
+    let Some((user, domain)) = split(address) else { return false };
+    if wanted_user.len().max(wanted_domain.len()) > domain::MAX_NAME {
+        return false;
+    }
+    // Most entries differ in the domain.
+    if !wanted_domain.is_empty() && !domain::matches(wanted_domain, domain.as_bytes()) {
+        return false;
+    }
+    wanted_user.is_empty()
+        || users(user, delimiter).any(|user| user.as_bytes().eq_ignore_ascii_case(wanted_user))
 }
 
 /// The names under which a user may be listed: in full, which alone finds an entry with a tag, and
@@ -59,7 +65,11 @@ fn users(user: &str, delimiter: char) -> impl Iterator<Item = &str> {
 
 /// User and domain; `None` when a part is too long to be one.
 fn split(address: &str) -> Option<(&str, &str)> {
-    let (user, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    let at = memrchr(b'@', address.as_bytes());
+    let (user, domain) = match at.and_then(|at| address.split_at_checked(at)) {
+        Some((user, rest)) => (user, rest.get(1..).unwrap_or_default()),
+        None => (address, ""),
+    };
     (user.len() <= domain::MAX_NAME && domain.len() <= domain::MAX_NAME).then_some((user, domain))
 }
 

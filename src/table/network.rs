@@ -75,6 +75,12 @@ impl Prefixes {
     }
 }
 
+/// Whether an entry is a network or address that holds `address`.
+pub(super) fn holds(entry: &[u8], address: &str) -> bool {
+    let held = |network: IpNet| parse(address).is_some_and(|one| network.contains(&one.addr()));
+    self::entry(entry).is_some_and(held)
+}
+
 /// The network that an entry is, without the bits of the host.
 pub(super) fn entry(text: &[u8]) -> Option<IpNet> {
     parse(std::str::from_utf8(text).ok()?).map(|network| network.trunc())
@@ -90,18 +96,29 @@ fn parse_4(text: &str) -> Option<Ipv4Net> {
         Some((address, prefix)) => (address, Some(parse_prefix(prefix, 32)?)),
         None => (text, None),
     };
-    let given = match address.strip_prefix("0x").or_else(|| address.strip_prefix("0X")) {
-        Some(digits) => hexadecimal_octets(digits)?,
-        None => address.split('.').map(decimal_octet).collect::<Option<Vec<_>>>()?,
+    let mut octets = [0; 4];
+    let mut given = 0;
+    let mut add = |octet: u8| {
+        *octets.get_mut(given)? = octet;
+        given += 1;
+        Some(())
     };
-    if given.is_empty() || given.len() > 4 {
+    match address.strip_prefix("0x").or_else(|| address.strip_prefix("0X")) {
+        Some(digits) => {
+            for pair in digits.as_bytes().chunks(2) {
+                add(hexadecimal_octet(pair)?)?;
+            }
+        }
+        None => {
+            for octet in address.split('.') {
+                add(decimal_octet(octet)?)?;
+            }
+        }
+    }
+    if given == 0 {
         return None;
     }
-    let mut octets = [0; 4];
-    for (octet, &value) in octets.iter_mut().zip(&given) {
-        *octet = value;
-    }
-    let widened = u8::try_from(given.len() * 8).ok()?;
+    let widened = u8::try_from(given * 8).ok()?;
     let prefix = prefix.unwrap_or_else(|| class_prefix(octets[0]).max(widened));
     Ipv4Net::new(Ipv4Addr::from(octets), prefix).ok()
 }
@@ -111,18 +128,12 @@ fn decimal_octet(text: &str) -> Option<u8> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Two digits an octet; of a lone last digit the low half is 0.
-fn hexadecimal_octets(digits: &str) -> Option<Vec<u8>> {
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| {
-            let half = |byte: u8| char::from(byte).to_digit(16);
-            let high = half(*pair.first()?)?;
-            let low = pair.get(1).map_or(Some(0), |&byte| half(byte))?;
-            u8::try_from(high * 16 + low).ok()
-        })
-        .collect()
+/// Two digits; of a lone one the low half is 0.
+fn hexadecimal_octet(digits: &[u8]) -> Option<u8> {
+    let half = |byte: u8| char::from(byte).to_digit(16);
+    let high = half(*digits.first()?)?;
+    let low = digits.get(1).map_or(Some(0), |&byte| half(byte))?;
+    u8::try_from(high * 16 + low).ok()
 }
 
 /// The prefix length of an address whose network is not written.
@@ -224,6 +235,7 @@ mod tests {
             let network = |place: u32| super::entry(entries[place as usize].as_bytes());
             let found = Networks::new(2, 0..2, network).contains(address, network);
             assert_eq!(found, expected, "{entry} {address}");
+            assert_eq!(holds(entry.as_bytes(), address), expected, "alone: {entry} {address}");
         }
     }
 }

@@ -187,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn values_of_aliases_are_what_their_lines_say() {
+        let bob = Ok(vec![alias::Item::User("bob".to_owned())]);
+        let cases = [
+            (181, "root: bob\n", "ROOT", bob),
+            (182, "root : bob\n", "root", Err(alias::BadValue)),
+            (183, "key: value # note\n", "key", Err(alias::BadValue)),
+        ];
+        for (number, file, key, expected) in cases {
+            let found = alias::parse(&value_of(file, key).unwrap());
+            assert_eq!(found, expected, "config case {number}: {file}");
+            spec_case::ran("config", number);
+        }
+    }
+
+    #[test]
     fn the_addresses_of_a_user_match_as_lists_of_addresses_do() {
         // config case 196
         let file = "alice: alice@x.org, @own.org, al*@z.org, shared\n";

@@ -71,10 +71,12 @@ mod tests {
     use super::*;
     use crate::spec_case;
 
+    type Expected = Result<&'static [(&'static str, &'static str)], SourceError>;
+
     #[test]
     fn texts_and_their_entries() {
         let invalid = |line| Err(SourceError::Invalid { line });
-        let cases: [(u32, &str, Kind, Result<&[(&str, &str)], SourceError>); 15] = [
+        let cases: [(u32, &str, Kind, Expected); 15] = [
             (197, "Foo: bar baz\n", Kind::Plain, Ok(&[("foo", "bar baz")])),
             (
                 198,
