@@ -31,15 +31,15 @@ pub enum Service {
     Addrname,
     /// What a recipient stands for; equal keys.
     Alias,
-    /// Pairs `user:password`, of table programs alone; equal keys, case included.
+    /// Users with their passwords, as a key; programs alone answer it.
     Auth,
-    /// Passwords by user or label; equal keys.
+    /// Names and passwords by user or label; equal keys.
     Credentials,
     /// Domain patterns.
     Domain,
     /// Mail addresses and parts of them.
     Mailaddr,
-    /// Addresses that a user may send from; equal keys.
+    /// The senders that a user may use; equal keys.
     Mailaddrmap,
     /// Addresses and networks.
     Netaddr,
@@ -47,10 +47,55 @@ pub enum Service {
     Regex,
     /// Relay URLs, in turn or by domain; equal keys.
     Relayhost,
-    /// Addresses to send from, in turn; equal keys.
+    /// Addresses to connect from, in turn.
     Source,
     /// Equal text.
     String,
     /// Accounts; equal keys.
     Userinfo,
+}
+
+impl Service {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 13] = [
+        Self::Addrname,
+        Self::Alias,
+        Self::Auth,
+        Self::Credentials,
+        Self::Domain,
+        Self::Mailaddr,
+        Self::Mailaddrmap,
+        Self::Netaddr,
+        Self::Regex,
+        Self::Relayhost,
+        Self::Source,
+        Self::String,
+        Self::Userinfo,
+    ];
+
+    /// Its name, as table programs and messages know it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Addrname => "addrname",
+            Self::Alias => "alias",
+            Self::Auth => "auth",
+            Self::Credentials => "credentials",
+            Self::Domain => "domain",
+            Self::Mailaddr => "mailaddr",
+            Self::Mailaddrmap => "mailaddrmap",
+            Self::Netaddr => "netaddr",
+            Self::Regex => "regex",
+            Self::Relayhost => "relayhost",
+            Self::Source => "source",
+            Self::String => "string",
+            Self::Userinfo => "userinfo",
+        }
+    }
+
+    /// The service with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.name() == name)
+    }
 }

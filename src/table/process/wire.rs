@@ -13,23 +13,6 @@ const VERSION: &str = "7.9.0-pillarbox";
 /// Version of the protocol.
 const PROTOCOL: &str = "0.1";
 
-/// Services by their names in the protocol.
-const SERVICES: [(&str, Service); 13] = [
-    ("addrname", Service::Addrname),
-    ("alias", Service::Alias),
-    ("auth", Service::Auth),
-    ("credentials", Service::Credentials),
-    ("domain", Service::Domain),
-    ("mailaddr", Service::Mailaddr),
-    ("mailaddrmap", Service::Mailaddrmap),
-    ("netaddr", Service::Netaddr),
-    ("regex", Service::Regex),
-    ("relayhost", Service::Relayhost),
-    ("source", Service::Source),
-    ("string", Service::String),
-    ("userinfo", Service::Userinfo),
-];
-
 /// What a program is told first about the table called `name`.
 #[must_use]
 pub fn greeting(name: &str) -> String {
@@ -57,10 +40,10 @@ pub fn registration(line: &[u8]) -> Result<Registration, Trouble> {
     if name == b"ready" {
         return Ok(Registration::Ready);
     }
-    let known = SERVICES.iter().find(|(known, _)| known.as_bytes() == name);
-    match known {
-        Some((_, service)) => Ok(Registration::Service(*service)),
-        None => Err(Trouble::UnknownService(String::from_utf8_lossy(name).into_owned())),
+    let name = String::from_utf8_lossy(name);
+    match Service::named(&name) {
+        Some(service) => Ok(Registration::Service(service)),
+        None => Err(Trouble::UnknownService(name.into_owned())),
     }
 }
 
@@ -79,9 +62,9 @@ pub fn request(name: &str, wall: Duration, id: u32, request: &Request) -> String
                 Service::Auth => key.clone(),
                 _ => key.to_ascii_lowercase(),
             };
-            format!("{begin}|{}|{id:08x}|{key}\n", name_of(*service))
+            format!("{begin}|{}|{id:08x}|{key}\n", service.name())
         }
-        Request::Fetch { service } => format!("{begin}|{}|{id:08x}\n", name_of(*service)),
+        Request::Fetch { service } => format!("{begin}|{}|{id:08x}\n", service.name()),
         Request::Update => format!("{begin}|{id:08x}\n"),
     }
 }
@@ -127,11 +110,6 @@ pub fn answer(line: &[u8], id: u32, request: &Request) -> Result<Said, Trouble> 
         }
     };
     Ok(Ok(reply))
-}
-
-fn name_of(service: Service) -> &'static str {
-    let known = SERVICES.iter().find(|(_, known)| *known == service);
-    known.map_or("none", |(name, _)| *name)
 }
 
 #[cfg(test)]
@@ -196,10 +174,9 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(registration(line.as_bytes()), expected, "{line:?}");
         }
-        for (name, service) in SERVICES {
-            let line = format!("register|{name}");
+        for service in Service::ALL {
+            let line = format!("register|{}", service.name());
             assert_eq!(registration(line.as_bytes()), Ok(Registration::Service(service)));
-            assert_eq!(name_of(service), name);
         }
     }
 
