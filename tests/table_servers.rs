@@ -9,10 +9,14 @@
 mod common;
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::sync::Mutex;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use common::account::open_directory;
@@ -108,7 +112,7 @@ impl Scene {
     fn ask_during(&self, disturb: impl FnOnce()) -> usize {
         let done = AtomicBool::new(false);
         let refused = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
                     let reply = self.reply_to("alice@example.org");
@@ -165,8 +169,8 @@ impl Scene {
         });
     }
 
-    /// Kills the data base while it is asked.
-    fn survives_the_end_of(&self, mut database: Database<'_>) {
+    /// Kills what the program asks while it is asked.
+    fn survives_the_end_of(&self, mut database: impl Mortal) {
         let refused = self.ask_during(|| {
             for _ in 0..2 {
                 database.kill();
@@ -177,6 +181,12 @@ impl Scene {
         });
         println!("{}: {refused} temporary failures", self.backend);
     }
+}
+
+/// A server that can be killed and started again.
+trait Mortal {
+    fn kill(&mut self);
+    fn run(&mut self);
 }
 
 /// A data base server, with its files in a directory of its own.
@@ -209,19 +219,6 @@ impl<'a> Database<'a> {
         made
     }
 
-    fn run(&mut self) {
-        self.runs += 1;
-        let name = format!("{}-{}", self.name, self.runs);
-        let words = ["sh", "-c", self.script.as_str()];
-        self.running = Some(self.peers.start(&name, self.work.path(), &words));
-        wait_until(&format!("{} listens", self.name), PATIENCE, || self.listens());
-    }
-
-    fn kill(&mut self) {
-        self.running = None;
-        wait_until(&format!("{} is gone", self.name), PATIENCE, || !self.listens());
-    }
-
     fn listens(&self) -> bool {
         TcpStream::connect(self.address).is_ok()
     }
@@ -231,6 +228,78 @@ impl<'a> Database<'a> {
         let script = script.replace("@PORT@", &self.address.port().to_string());
         let name = format!("{}-client", self.name);
         self.peers.run_in(&name, self.work.path(), &["sh", "-ec", &script]);
+    }
+}
+
+impl Mortal for Database<'_> {
+    fn kill(&mut self) {
+        self.running = None;
+        wait_until(&format!("{} is gone", self.name), PATIENCE, || !self.listens());
+    }
+
+    fn run(&mut self) {
+        self.runs += 1;
+        let name = format!("{}-{}", self.name, self.runs);
+        let words = ["sh", "-c", self.script.as_str()];
+        self.running = Some(self.peers.start(&name, self.work.path(), &words));
+        wait_until(&format!("{} listens", self.name), PATIENCE, || self.listens());
+    }
+}
+
+/// A socketmap server at a path: a line with the name of a map and a key, and a line of answer.
+struct Maps {
+    path: PathBuf,
+    connections: Arc<Mutex<Vec<UnixStream>>>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Maps {
+    fn start(path: PathBuf) -> Self {
+        let mut made = Self { path, connections: Arc::default(), ending: Arc::default() };
+        made.run();
+        made
+    }
+
+    fn answer(stream: &UnixStream) -> io::Result<()> {
+        let mut output = stream;
+        for line in BufReader::new(stream).lines() {
+            let known = line? == "t alice@example.org";
+            output.write_all(if known { b"OK nobody\n" } else { b"NOTFOUND \n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Mortal for Maps {
+    fn kill(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        // Wakes the thread that accepts, which then closes the socket.
+        UnixStream::connect(&self.path).unwrap();
+        wait_until("the socket is closed", PATIENCE, || UnixStream::connect(&self.path).is_err());
+        for stream in self.connections.lock().unwrap().drain(..) {
+            // The other end may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn run(&mut self) {
+        if self.path.exists() {
+            fs::remove_file(&self.path).unwrap();
+        }
+        let listener = UnixListener::bind(&self.path).unwrap();
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o666)).unwrap();
+        self.ending = Arc::default();
+        let (ending, connections) = (Arc::clone(&self.ending), Arc::clone(&self.connections));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if ending.load(Ordering::Acquire) {
+                    return;
+                }
+                connections.lock().unwrap().push(stream.try_clone().unwrap());
+                // How a connection ends is the program's business.
+                thread::spawn(move || Self::answer(&stream));
+            }
+        });
     }
 }
 
@@ -255,6 +324,20 @@ fn passwd() {
     let scene = Scene::start(&peers, "passwd", USERS, users, |_| {});
     scene.knows(&[("eve@example.org", "550 ")]);
     scene.survives_the_end_of_the_program();
+}
+
+#[test]
+fn socketmap() {
+    let Some(peers) = peers("socketmap", &[]) else { return };
+    let mut maps = None;
+    // This program has values for keys and does not say whether a key is there.
+    let rules = RECIPIENTS.replace("for domain <t>", "for domain \"example.org\"");
+    let scene = Scene::start(&peers, "socketmap", &rules, "", |server| {
+        maps = Some(Maps::start(server.path("table.conf")));
+    });
+    scene.knows(&UNKNOWN);
+    scene.survives_the_end_of_the_program();
+    scene.survives_the_end_of(maps.unwrap());
 }
 
 #[test]

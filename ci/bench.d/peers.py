@@ -18,7 +18,7 @@ BOOKWORM = "postfix dovecot-lmtpd python3 swaks"
 SID = "opensmtpd ca-certificates"
 # Table programs of OpenSMTPD, and the servers that hold their tables.
 TABLES = " ".join(
-    [f"opensmtpd-table-{name}" for name in "ldap mysql passwd postgres redis sqlite".split()]
+    [f"opensmtpd-table-{name}" for name in "ldap mysql passwd postgres redis socketmap sqlite".split()]
     + "ldap-utils mariadb-server postgresql redis-server redis-tools slapd sqlite3".split()
 )
 # Users of local deliveries inside the roots.
@@ -87,6 +87,7 @@ class Roots:
         policy.chmod(0o755)
         self._chroot(root, f"apt-get install -y --no-install-recommends {packages}")
         install_more(root)
+        self._chroot(root, "apt-get clean")
         self._settle(root)
         ready.write_text(packages)
         return root

@@ -318,3 +318,105 @@ fn say(table: &str, notice: &Notice) {
 fn visible(bytes: &[u8]) -> String {
     escape::quoted(bytes.get(..1024).unwrap_or(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixStream as Socket;
+
+    use super::*;
+    use crate::config::tests::good;
+    use crate::ipc::link::Link;
+    use crate::table::Account;
+
+    /// Answers one after the other: to what ends a line of the program's input, with this.
+    const ANSWERS: [(&str, &str); 6] = [
+        ("|check|domain|ID|d.org", "check-result|ID|found"),
+        ("|lookup|alias|ID|a", "lookup-result|ID|found|b, c"),
+        ("|lookup|userinfo|ID|u", "lookup-result|ID|found|1:2:/h"),
+        ("|lookup|userinfo|ID|x", "lookup-result|ID|found|1:2"),
+        ("|fetch|source|ID", "fetch-result|ID|found|127.0.0.1"),
+        ("|update|ID", "update-result|ID|error|gone"),
+    ];
+
+    /// Plays a program; what it does not know it does not find.
+    fn play(socket: Socket) -> io::Result<()> {
+        let mut output = socket.try_clone()?;
+        for line in BufReader::new(socket).lines() {
+            let line = line?;
+            if line == "config|ready" {
+                output.write_all(b"register|alias\nregister|ready\n")?;
+            }
+            let Some(rest) = line.strip_prefix("table|0.1|") else { continue };
+            // TIME, NAME, operation, and but for an update the service, come before the id.
+            let operation = rest.split('|').nth(2).unwrap_or_default();
+            let at = if operation == "update" { 3 } else { 4 };
+            let id = rest.split('|').nth(at).unwrap_or_default();
+            let plain = rest.replace(id, "ID");
+            let known = ANSWERS.iter().find(|(end, _)| plain.ends_with(end));
+            let not_found = format!("{operation}-result|{id}|not-found");
+            let answer = known.map_or(not_found, |(_, answer)| answer.replace("ID", id));
+            output.write_all(format!("{answer}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Programs of two tables, `t` and `none`, of which the parent starts the first only.
+    fn programs() -> (Programs, TableId, TableId) {
+        let config = good("table t passwd:/t\ntable none passwd\nmatch reject");
+        let (table, none) = (config.table_named("t").unwrap(), config.table_named("none").unwrap());
+        let (ours, theirs) = platform::fd::socketpair().unwrap();
+        let (parent, _orders) = Link::open(ours, 16).unwrap();
+        let (_link, mut requests) = Link::<ParentToRole, RoleToParent>::open(theirs, 16).unwrap();
+        tokio::spawn(async move {
+            while let Some(asked) = requests.recv().await {
+                let (error, descriptor) =
+                    if asked.message == (RoleToParent::StartTableProgram { table: table.0 }) {
+                        let (near, far) = platform::fd::socketpair().unwrap();
+                        std::thread::spawn(move || play(Socket::from(far)));
+                        (None, Some(near))
+                    } else {
+                        (Some("not there".to_owned()), None)
+                    };
+                asked.responder.reply(&ParentToRole::TableProgram { error }, descriptor).unwrap();
+            }
+        });
+        (Programs::start(&config, &parent), table, none)
+    }
+
+    #[tokio::test]
+    async fn questions_reach_the_program_of_their_table() {
+        let (programs, table, none) = programs();
+        let contains = |table, key: &str| Question::Contains {
+            table,
+            service: Service::Domain,
+            key: key.to_owned(),
+        };
+        let value =
+            |key: &str| Question::Value { table, service: Service::Alias, key: key.to_owned() };
+        let account = |name: &str| Question::Account { table, name: name.to_owned() };
+        let found = Account { uid: 1, gid: 2, home: "/h".to_owned() };
+        let cases = [
+            (contains(table, "D.org"), Answer::Contains(true)),
+            (contains(table, "e.org"), Answer::Contains(false)),
+            (value("a"), Answer::Value(Some("b, c".to_owned()))),
+            (value("b"), Answer::Value(None)),
+            (account("u"), Answer::Account(Some(found))),
+            (account("x"), Answer::Failed),
+            (account("y"), Answer::Account(None)),
+            (contains(table, "a\nb"), Answer::Failed),
+            (contains(none, "d.org"), Answer::Failed),
+        ];
+        for (question, expected) in cases {
+            assert_eq!(programs.answer(&question).await, expected, "{question:?}");
+        }
+        let source = programs.fetch(table, Service::Source).await;
+        assert_eq!(source, Ok(Some("127.0.0.1".to_owned())));
+        assert_eq!(programs.fetch(table, Service::Relayhost).await, Ok(None));
+        assert_eq!(programs.update(table).await, Err(RequestError::Refused));
+        assert_eq!(programs.update(none).await, Err(RequestError::Unavailable));
+        assert!(programs.has(table) && !programs.has(TableId::LOCALHOST));
+        let unknown = programs.update(TableId::LOCALHOST).await;
+        assert_eq!(unknown, Err(RequestError::Unavailable));
+    }
+}

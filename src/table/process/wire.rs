@@ -40,10 +40,10 @@ pub fn registration(line: &[u8]) -> Result<Registration, Trouble> {
     if name == b"ready" {
         return Ok(Registration::Ready);
     }
-    let known = Service::ALL.into_iter().find(|service| service.name().as_bytes() == name);
-    match known {
+    let name = String::from_utf8_lossy(name);
+    match Service::named(&name) {
         Some(service) => Ok(Registration::Service(service)),
-        None => Err(Trouble::UnknownService(String::from_utf8_lossy(name).into_owned())),
+        None => Err(Trouble::UnknownService(name.into_owned())),
     }
 }
 
