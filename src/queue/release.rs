@@ -6,7 +6,7 @@ use super::record;
 use super::role::{Event, MessageCounts, Queue};
 use super::store::{Health, StoreError, StoredEnvelope};
 use super::suspects::Turn;
-use crate::config::{ActionKind, LocalAction, Method as ConfigMethod};
+use crate::config::{ActionKind, LocalAction, Method as ConfigMethod, TableSource};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{Delivery, QueueToDispatcher};
 use crate::ipc::message::scheduler::{HoldRelease, QueueToScheduler, SchedulerToQueue};
@@ -279,6 +279,9 @@ impl Queue {
             (None, ConfigMethod::Mbox) => Method::Mbox,
             (None, ConfigMethod::Mda { command }) => Method::Command { line: command.clone() },
         };
+        let userbase = config.table(action.userbase);
+        let userbase = userbase.filter(|table| table.source != TableSource::Users);
+        let userbase = userbase.map(|table| table.name.clone());
         let account = action.user.clone().unwrap_or_else(|| local.user.clone());
         let root_mailbox = account == "root" && method == Method::Mbox;
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));
@@ -288,8 +291,15 @@ impl Queue {
         Some(JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,
-            identity: Identity { account, root_mailbox, programs },
+            identity: Identity {
+                account,
+                // `user` names an account of the system.
+                userbase: userbase.clone().filter(|_| action.user.is_none()),
+                root_mailbox,
+                programs,
+            },
             user: local.user.clone(),
+            userbase,
             method,
             overridden,
             wrapper: wrapper.map(|wrapper| wrapper.command.clone()),

@@ -1,5 +1,6 @@
 //! The spawner's loop.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,13 +18,23 @@ use platform::process::{
 use super::lookups::{Asker, Lookups};
 use super::mailbox;
 use super::worker::{Starter, Worker};
-use crate::ipc::blocking::{Channel, ChannelError};
+use crate::ipc::blocking::{Channel, ChannelError, Received};
+use crate::ipc::frame::Kind;
 use crate::ipc::message::spawner::{
-    Duty, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, SpawnerToWorker,
-    UserAnswer, WorkerOrder, WorkerToSpawner,
+    Duty, OfflineOrder, ParentToSpawner, ReaderOrder, SpawnerSetup, SpawnerToParent,
+    SpawnerToWorker, UserAnswer, WorkerOrder, WorkerToSpawner,
 };
 use crate::ipc::message::worker::Identity;
 use crate::process::{PARENT_CHANNEL, StartError, inherited};
+
+/// Readers at once: twice as many as lookup keeps, since they take a moment to leave.
+const READERS: usize = 128;
+
+/// Readers of one user at once: those before the last are leaving, or hang.
+const READERS_OF_ONE_USER: usize = 4;
+
+/// Entries of userbases that the parent is asked for at once.
+const ENTRIES: u32 = 64;
 
 /// The channel to the parent.
 type Parent = Channel<SpawnerToParent, ParentToSpawner>;
@@ -54,9 +65,12 @@ struct Spawner {
     signals: SignalPipe,
     setup: Option<SpawnerSetup>,
     workers: Vec<Delivery>,
+    readers: Vec<Reader>,
     helper: Option<Worker>,
     submitter: Option<Submitter>,
     lookups: Lookups,
+    /// Who waits for entries of userbases that the parent was asked for.
+    entries: HashMap<u32, Asker>,
     mailboxes: Vec<Mailbox>,
 }
 
@@ -66,6 +80,13 @@ struct Delivery {
     identity: Identity,
     uid: u32,
     gid: u32,
+}
+
+/// A worker that reads for lookup.
+struct Reader {
+    worker: Worker,
+    /// Whose ids it has.
+    uid: u32,
 }
 
 /// The worker that submits what was kept while the server was down.
@@ -103,9 +124,11 @@ impl Spawner {
             signals,
             setup: None,
             workers: Vec::new(),
+            readers: Vec::new(),
             helper: None,
             submitter: None,
             lookups: Lookups::default(),
+            entries: HashMap::new(),
             mailboxes: Vec::new(),
         })
     }
@@ -122,6 +145,9 @@ impl Spawner {
             self.hear_submitter(ready.submitter);
             for (index, readable) in ready.workers.into_iter().enumerate() {
                 self.hear_worker(index, readable);
+            }
+            for (reader, readable) in self.readers.iter_mut().zip(ready.readers) {
+                hear_reader(&mut reader.worker, readable);
             }
             // Last: it changes the order of workers.
             if ready.signals {
@@ -160,21 +186,24 @@ impl Spawner {
             watched.into_iter().map(|is| is && readable.next().unwrap_or_default()).collect();
         let helper = self.helper.is_some() && workers.remove(0);
         let submitter = self.submitter.is_some() && workers.remove(0);
-        Ok(Ready { signals, parent, helper, submitter, workers })
+        let readers = workers.split_off(self.workers.len());
+        Ok(Ready { signals, parent, helper, submitter, workers, readers })
     }
 
-    /// The helper, the submitter and the delivery workers, those of them that there are.
+    /// The helper, the submitter, the delivery workers and the readers, those of them that there are.
     fn everyone(&self) -> impl Iterator<Item = &Worker> {
         let submitter = self.submitter.iter().map(|submitter| &submitter.worker);
         let deliveries = self.workers.iter().map(|delivery| &delivery.worker);
-        self.helper.iter().chain(submitter).chain(deliveries)
+        let readers = self.readers.iter().map(|reader| &reader.worker);
+        self.helper.iter().chain(submitter).chain(deliveries).chain(readers)
     }
 
     /// As [`Spawner::everyone`].
     fn everyone_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         let submitter = self.submitter.iter_mut().map(|submitter| &mut submitter.worker);
         let deliveries = self.workers.iter_mut().map(|delivery| &mut delivery.worker);
-        self.helper.iter_mut().chain(submitter).chain(deliveries)
+        let readers = self.readers.iter_mut().map(|reader| &mut reader.worker);
+        self.helper.iter_mut().chain(submitter).chain(deliveries).chain(readers)
     }
 
     fn reap(&mut self) -> io::Result<()> {
@@ -182,6 +211,12 @@ impl Spawner {
             self.mailboxes.retain(|mailbox| mailbox.pid != pid);
             if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
                 let gone = self.workers.swap_remove(index);
+                if matches!(status, ExitStatus::Signaled(_)) {
+                    tracing::warn!("warn: worker for {} ended: {status}", gone.worker.name);
+                }
+            }
+            if let Some(index) = self.readers.iter().position(|reader| reader.worker.pid == pid) {
+                let gone = self.readers.swap_remove(index);
                 if matches!(status, ExitStatus::Signaled(_)) {
                     tracing::warn!("warn: worker for {} ended: {status}", gone.worker.name);
                 }
@@ -227,13 +262,28 @@ impl Spawner {
         while let Some(received) = self.parent.next_message()? {
             let number = received.number;
             match received.message {
+                None if received.kind == Kind::Reply => {
+                    if let Some(asker) = self.entries.remove(&number) {
+                        self.answer(asker, UserAnswer::Failed("the parent refused".to_owned()));
+                    }
+                }
                 None => {}
                 Some(ParentToSpawner::Setup(setup)) => {
                     self.setup = Some(setup);
                     self.parent.credit(1);
                 }
+                Some(ParentToSpawner::User(answer)) => {
+                    if let Some(asker) = self.entries.remove(&number) {
+                        self.answer(asker, answer);
+                    }
+                }
                 Some(ParentToSpawner::LookUpUser { name }) => {
                     self.look_up(Asker::Parent(number), name);
+                }
+                Some(ParentToSpawner::StartReader(order)) => {
+                    let error = self.start_reader(order, received.descriptor).err();
+                    let error = error.map(|error| error.to_string());
+                    self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
                 }
                 Some(ParentToSpawner::StartWorker(order)) => {
                     let error = self.start_worker(order, received.descriptor).err();
@@ -251,6 +301,20 @@ impl Spawner {
         let (identity, uid, gid) = (order.identity.clone(), order.account.uid, order.account.gid);
         let worker = self.starter()?.start(Duty::Deliver(order), Some(jobs.as_fd()))?;
         self.workers.push(Delivery { worker, identity, uid, gid });
+        Ok(())
+    }
+
+    /// Starts a reader. That there are not too many is lookup's business; here a lookup that was taken
+    /// over is stopped.
+    fn start_reader(&mut self, order: ReaderOrder, lookup: Option<OwnedFd>) -> io::Result<()> {
+        let lookup = lookup.ok_or_else(|| io::Error::other("no channel came with the order"))?;
+        let uid = order.account.uid;
+        let same = self.readers.iter().filter(|reader| reader.uid == uid).count();
+        if self.readers.len() >= READERS || same >= READERS_OF_ONE_USER {
+            return Err(io::Error::other("too many readers have not left"));
+        }
+        let worker = self.starter()?.start(Duty::Read(order), Some(lookup.as_fd()))?;
+        self.readers.push(Reader { worker, uid });
         Ok(())
     }
 
@@ -306,6 +370,21 @@ impl Spawner {
         if !matches!(asked, Some(Ok(()))) {
             self.lookups.end(number);
             self.answer(asker, UserAnswer::Failed("the look-up could not be asked".to_owned()));
+        }
+    }
+
+    /// Has the parent look up an entry of a userbase.
+    fn look_up_in(&mut self, asker: Asker, userbase: String, name: String) {
+        let number = (1..=ENTRIES).find(|number| !self.entries.contains_key(number));
+        let Some(number) = number else {
+            return self.answer(asker, UserAnswer::Failed("too many look-ups".to_owned()));
+        };
+        let question = SpawnerToParent::LookUpIn { userbase, name };
+        match self.parent.request(number, &question, None) {
+            Ok(()) => {
+                self.entries.insert(number, asker);
+            }
+            Err(error) => self.answer(asker, UserAnswer::Failed(error.to_string())),
         }
     }
 
@@ -388,8 +467,12 @@ impl Spawner {
         let pid = worker.pid;
         for (number, question) in questions {
             match question {
-                WorkerToSpawner::LookUpUser { name } => {
-                    self.look_up(Asker::Worker(pid, number), name);
+                WorkerToSpawner::LookUpUser { name, userbase } => {
+                    let asker = Asker::Worker(pid, number);
+                    match userbase {
+                        Some(userbase) => self.look_up_in(asker, userbase, name),
+                        None => self.look_up(asker, name),
+                    }
                 }
                 WorkerToSpawner::OpenMailbox => self.open_mailbox(index, number),
                 WorkerToSpawner::User(_) => {}
@@ -431,6 +514,23 @@ impl Spawner {
     }
 }
 
+/// A reader says nothing here: this sends it its order, and notes that it leaves.
+fn hear_reader(reader: &mut Worker, readable: bool) {
+    match reader.exchange(readable) {
+        Ok(()) => {}
+        Err(ChannelError::Closed) => return reader.leaves(),
+        Err(error) => return reader.give_up(&error),
+    }
+    let Some(control) = &mut reader.control else { return };
+    match control.next_message() {
+        // Credits.
+        Ok(None | Some(Received { message: None, .. })) => {}
+        Ok(Some(_)) => reader.give_up(&"it asked something"),
+        Err(ChannelError::Closed) => reader.leaves(),
+        Err(error) => reader.give_up(&error),
+    }
+}
+
 /// Whose mailbox a worker may have: its own identity's, or root's if it is there for that.
 fn account_of(delivery: &Delivery) -> platform::users::Account {
     let Delivery { identity, uid, gid, .. } = delivery;
@@ -452,4 +552,5 @@ struct Ready {
     helper: bool,
     submitter: bool,
     workers: Vec<bool>,
+    readers: Vec<bool>,
 }

@@ -5,6 +5,7 @@
 use platform::Role;
 use serde::{Deserialize, Serialize};
 
+use super::reader::Reads;
 use super::spawner::UserAnswer;
 use super::statistics::Snapshot;
 use super::worker::Identity;
@@ -41,8 +42,21 @@ pub enum ParentToRole {
         /// Why it could not be opened.
         error: Option<String>,
     },
+    /// Look up an entry of a userbase (request to lookup; answered by [`RoleToParent::Entry`]).
+    LookUpIn {
+        /// Name of the table.
+        userbase: String,
+        /// Name of the user in it.
+        name: String,
+    },
     /// Answer to [`RoleToParent::InFlight`].
     Noted,
+    /// Answer to [`RoleToParent::StartReader`]; carries a descriptor, the channel to the reader, if it
+    /// went well.
+    Reader {
+        /// Why there is none; temporary.
+        error: Option<String>,
+    },
     /// A socket to serve (notice, carries a descriptor): for the dispatcher a listener of its
     /// configuration, for control its socket.
     Serve {
@@ -208,6 +222,8 @@ pub enum RoleToParent {
     Administer(Administration),
     /// Attempts at these suspects of [`Setup::suspects`] have ended, or they are gone (notice).
     Cleared(Vec<EnvelopeId>),
+    /// Answer to [`ParentToRole::LookUpIn`].
+    Entry(UserAnswer),
     /// What is in flight, in the place of what was told before: at most ten times a second, and at
     /// most [`MAX_IN_FLIGHT_TOLD`] of it (request; answered by [`ParentToRole::Noted`]).
     InFlight(Vec<EnvelopeId>),
@@ -226,6 +242,8 @@ pub enum RoleToParent {
         /// How the process is confined, in words.
         confinement: String,
     },
+    /// Start a reader (request; answered by [`ParentToRole::Reader`]).
+    StartReader(Reads),
     /// Start a worker for a job (request; answered by [`ParentToRole::Worker`]).
     StartWorker {
         /// For whom.
@@ -248,7 +266,11 @@ impl RoleToParent {
     pub fn allowed_from(&self, role: Role) -> bool {
         match self {
             Self::Administer(_) | Self::Status => role == Role::Control,
-            Self::LookUpUser { .. } | Self::OpenFile { .. } => role == Role::Lookup,
+            Self::LookUpUser { .. } | Self::OpenFile { .. } | Self::StartReader(_) => {
+                role == Role::Lookup
+            }
+            // Never of its own accord.
+            Self::Entry(_) => false,
             Self::Ready { .. } => true,
             Self::StartWorker { .. } => role == Role::Dispatcher,
             Self::Cleared(_) | Self::InFlight(_) | Self::Trouble { .. } => role == Role::Queue,
