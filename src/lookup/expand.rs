@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::files::{Contents, IncludedList, Reading};
 use self::files::{Found, Lists};
-pub use self::refusal::Refusal;
 use self::nodes::{Node, Nodes, User};
+pub use self::refusal::Refusal;
 use super::address::Address;
 use super::aliases::{self, Item};
 use super::rules::{Progress, Recipient, Search, Session, Verdict};
@@ -196,7 +196,9 @@ impl Expansion {
                     None
                 }
                 Work::Rule(search) => self.rule(config, session, search, answer.take())?,
-                Work::Mapping { table, keys } => self.mapping(config, table, keys, answer.take())?,
+                Work::Mapping { table, keys } => {
+                    self.mapping(config, table, keys, answer.take())?
+                }
                 Work::Lists(lists) => self.lists(config, lists, contents.take())?,
                 Work::Account { user, tag } => self.account(config, user, tag, answer.take())?,
                 Work::Forward(found) => self.forward(config, found, contents.take())?,

@@ -120,9 +120,12 @@ mod tests {
         items.iter().map(ToString::to_string).collect()
     }
 
+    /// A numbered case: the text, and its items or the number of the line that is wrong.
+    type Case = (u32, &'static [u8], Result<&'static [&'static str], u32>);
+
     #[test]
     fn lines_of_a_forward_file() {
-        let cases: [(u32, &[u8], Result<&[&str], u32>); 16] = [
+        let cases: [Case; 16] = [
             (235, b"", Ok(&[])),
             (235, b"# nobody\n\n  # at all\n", Ok(&[])),
             (236, b"kim\nx@rdr.org\n", Ok(&["kim", "x@rdr.org"])),

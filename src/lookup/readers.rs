@@ -13,8 +13,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::expand::IncludedList;
 use crate::ipc::link::Link;
@@ -48,6 +48,8 @@ type File = (Reads, String);
 pub(super) struct Readers {
     parent: ParentLink,
     readers: Mutex<HashMap<Reads, Arc<Reader>>>,
+    /// A reader has answered, and may make room for another.
+    freed: Arc<Notify>,
     /// Who waits for the answer to a question that somebody else has asked.
     under_way: Mutex<HashMap<File, Vec<oneshot::Sender<ForwardFile>>>>,
 }
@@ -81,6 +83,7 @@ impl Readers {
         let readers = Arc::new(Self {
             parent: parent.clone(),
             readers: Mutex::default(),
+            freed: Arc::default(),
             under_way: Mutex::default(),
         });
         let kept = Arc::downgrade(&readers);
@@ -177,37 +180,51 @@ impl Readers {
         reads: &Reads,
         question: &LookupToReader,
     ) -> Result<ReaderToLookup, String> {
-        let asking = self.reader(reads)?;
+        let deadline = Instant::now() + DEADLINE;
+        let asking = timeout_at(deadline, self.place(reads)).await;
+        let asking = asking.unwrap_or_else(|_| Err("too many readers are busy".to_owned()))?;
         let answered = async {
-            let link = self.link(reads, &asking.0).await?;
+            let link = self.link(reads, &asking.reader).await?;
             let answer = link.request(question, None).await;
             answer.map(|(answer, _)| answer).map_err(|error| format!("the reader: {error}"))
         };
-        match timeout(DEADLINE, answered).await {
+        match timeout_at(deadline, answered).await {
             Ok(answer) => answer,
             Err(_) => {
-                lock(&asking.0.usage).silent_until = Some(Instant::now() + SILENCE);
-                asking.0.dismiss();
+                lock(&asking.reader.usage).silent_until = Some(Instant::now() + SILENCE);
+                asking.reader.dismiss();
                 Err("reading takes too long".to_owned())
             }
         }
     }
 
-    /// The reader of an identity, held until the question has an answer.
-    fn reader(&self, reads: &Reads) -> Result<Asking, String> {
+    /// The reader of an identity, held until the question has an answer. Waits for a place if all
+    /// are busy.
+    async fn place(&self, reads: &Reads) -> Result<Asking, String> {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(asking) = self.reader(reads)? {
+                return Ok(asking);
+            }
+            freed.await;
+        }
+    }
+
+    /// As [`Readers::place`]; `None` if all are busy.
+    fn reader(&self, reads: &Reads) -> Result<Option<Asking>, String> {
         let mut readers = lock(&self.readers);
         if let Some(reader) = readers.get(reads) {
             let silent = lock(&reader.usage).silent_until;
             if silent.is_some_and(|until| Instant::now() < until) {
                 return Err("reading took too long a moment ago".to_owned());
             }
-            return Ok(Asking::new(reader));
+            return Ok(Some(Asking::new(reader, &self.freed)));
         }
         if readers.len() >= READERS {
             let usages = readers.iter().map(|(reads, reader)| (reads, *lock(&reader.usage)));
             let idle = usages.filter(|(_, usage)| usage.asking == 0);
             let oldest = idle.min_by_key(|(_, usage)| usage.last).map(|(reads, _)| reads.clone());
-            let oldest = oldest.ok_or("too many readers are busy")?;
+            let Some(oldest) = oldest else { return Ok(None) };
             if let Some(reader) = readers.remove(&oldest) {
                 reader.dismiss();
             }
@@ -216,7 +233,7 @@ impl Readers {
         let link = tokio::sync::Mutex::new(None);
         let reader = Arc::new(Reader { link, usage: Mutex::new(usage) });
         readers.insert(reads.clone(), Arc::clone(&reader));
-        Ok(Asking::new(&reader))
+        Ok(Some(Asking::new(&reader, &self.freed)))
     }
 
     /// The channel to a reader. Whoever comes while it is being started waits for that.
@@ -265,20 +282,26 @@ impl Reader {
 }
 
 /// A reader that is being asked.
-struct Asking(Arc<Reader>);
+struct Asking {
+    reader: Arc<Reader>,
+    freed: Arc<Notify>,
+}
 
 impl Asking {
-    fn new(reader: &Arc<Reader>) -> Self {
+    fn new(reader: &Arc<Reader>, freed: &Arc<Notify>) -> Self {
         lock(&reader.usage).asking += 1;
-        Self(Arc::clone(reader))
+        Self { reader: Arc::clone(reader), freed: Arc::clone(freed) }
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut usage = lock(&self.0.usage);
+        let mut usage = lock(&self.reader.usage);
         usage.asking = usage.asking.saturating_sub(1);
         usage.last = Instant::now();
+        if usage.asking == 0 {
+            self.freed.notify_one();
+        }
     }
 }
 
@@ -306,5 +329,146 @@ impl Drop for UnderWay<'_> {
         if !self.ended {
             lock(&self.readers.under_way).remove(&self.file);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    use super::*;
+    use crate::ipc::blob::Blob;
+    use crate::ipc::link::Arrived;
+    use crate::ipc::message::reader::Version;
+
+    type Asked = UnboundedReceiver<Arrived<ReaderToLookup, LookupToReader>>;
+
+    /// How often a reader was started, and how often one was asked.
+    #[derive(Default)]
+    struct Count {
+        started: AtomicUsize,
+        asked: AtomicUsize,
+    }
+
+    /// Readers whose parent starts tasks that answer with what `answer` says to the question of this
+    /// number.
+    fn readers(
+        answer: impl Fn(usize, &LookupToReader) -> ReaderToLookup + Clone + Send + 'static,
+    ) -> (Arc<Readers>, Arc<Count>) {
+        let (ours, theirs) = platform::fd::socketpair().unwrap();
+        let (role, _) = Link::open(ours, 256).unwrap();
+        let (_, mut orders) = Link::<ParentToRole, RoleToParent>::open(theirs, 256).unwrap();
+        let count = Arc::new(Count::default());
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Some(order) = orders.recv().await {
+                assert!(matches!(order.message, RoleToParent::StartReader(_)));
+                counted.started.fetch_add(1, Ordering::Relaxed);
+                let (near, far) = platform::fd::socketpair().unwrap();
+                let (_, asked) = Link::open(near, WINDOW).unwrap();
+                tokio::spawn(serve(asked, Arc::clone(&counted), answer.clone()));
+                let started = ParentToRole::Reader { error: None };
+                order.responder.reply(&started, Some(far)).unwrap();
+            }
+        });
+        (Readers::new(&role), count)
+    }
+
+    async fn serve(
+        mut asked: Asked,
+        count: Arc<Count>,
+        answer: impl Fn(usize, &LookupToReader) -> ReaderToLookup,
+    ) {
+        while let Some(asked) = asked.recv().await {
+            let number = count.asked.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            asked.responder.reply(&answer(number, &asked.message), None).unwrap();
+        }
+    }
+
+    fn text(number: usize) -> ForwardFile {
+        ForwardFile::Text(Blob(number.to_string().into_bytes()))
+    }
+
+    fn numbered(number: usize, _: &LookupToReader) -> ReaderToLookup {
+        ReaderToLookup::Forward(text(number))
+    }
+
+    fn system(number: usize) -> Reads {
+        Reads::System(format!("user{number}"))
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_together_share_an_answer_and_nothing_is_remembered() {
+        let (readers, count) = readers(numbered);
+        let ask = || {
+            let readers = Arc::clone(&readers);
+            tokio::spawn(async move { readers.forward(system(1), "/home/a".to_owned()).await })
+        };
+        let together: Vec<_> = (0..10).map(|_| ask()).collect();
+        for answer in together {
+            assert_eq!(answer.await.unwrap(), text(0));
+        }
+        assert_eq!(ask().await.unwrap(), text(1));
+        let other = readers.forward(system(1), "/home/other".to_owned()).await;
+        assert_eq!(other, text(2));
+        let started = count.started.load(Ordering::Relaxed);
+        assert_eq!(started, 1, "one reader for one identity");
+    }
+
+    #[tokio::test]
+    async fn there_are_never_more_readers_than_places() {
+        let (readers, count) = readers(numbered);
+        let asked: Vec<_> = (0..3 * READERS)
+            .map(|number| {
+                let readers = Arc::clone(&readers);
+                tokio::spawn(async move {
+                    let answer = readers.forward(system(number), "/".to_owned()).await;
+                    assert!(lock(&readers.readers).len() <= READERS);
+                    answer
+                })
+            })
+            .collect();
+        for answer in asked {
+            let answer = answer.await.unwrap();
+            assert!(matches!(answer, ForwardFile::Text(_)), "{answer:?}");
+        }
+        assert_eq!(count.started.load(Ordering::Relaxed), 3 * READERS);
+        // Whoever was asked last is still there.
+        let last = system(3 * READERS - 1);
+        assert!(matches!(readers.forward(last, "/".to_owned()).await, ForwardFile::Text(_)));
+        assert_eq!(count.started.load(Ordering::Relaxed), 3 * READERS);
+        readers.dismiss_idle(Instant::now() + IDLE);
+        assert!(lock(&readers.readers).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_list_comes_in_pieces_and_is_begun_anew_if_it_changes() {
+        let length = INCLUDED_PIECE + 5;
+        let piece = move |number: usize, question: &LookupToReader| {
+            let LookupToReader::Include { offset, .. } = question else { panic!("{question:?}") };
+            // It changes after the first piece was read.
+            let version =
+                Version { inode: 1, length: length as u64, modified: (number > 0).into() };
+            let left = length - usize::try_from(*offset).unwrap();
+            let bytes = Blob(vec![b'x'; left.min(INCLUDED_PIECE)]);
+            ReaderToLookup::Include(IncludePiece::Piece { bytes, version })
+        };
+        let (readers, count) = readers(piece);
+        assert_eq!(readers.include("/list").await, IncludedList::Text(vec![b'x'; length]));
+        assert_eq!(count.asked.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_a_failure() {
+        let (readers, _) = readers(numbered);
+        assert!(matches!(readers.include("/list").await, IncludedList::Failed(_)));
+        let (ours, theirs) = platform::fd::socketpair().unwrap();
+        let (role, _) = Link::open(ours, 256).unwrap();
+        drop(theirs);
+        let forward = Readers::new(&role).forward(system(1), "/".to_owned()).await;
+        assert!(matches!(forward, ForwardFile::Failed(_)), "{forward:?}");
     }
 }

@@ -13,9 +13,7 @@ use platform::Role;
 
 use super::address::Address;
 use super::dns::{Dns, DnsConfig};
-use super::expand::{
-    Contents, Delivery, DeliveryKind, Expansion, Note, Reading, Step, Target,
-};
+use super::expand::{Contents, Delivery, DeliveryKind, Expansion, Note, Reading, Step, Target};
 use super::readers::Readers;
 use super::rules::{Client, Session};
 use super::users::Users;

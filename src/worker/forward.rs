@@ -92,6 +92,9 @@ mod tests {
     use super::*;
     use crate::spec_case;
 
+    /// What a case does to a home and the file in it.
+    type Change = fn(&Path, &PathBuf);
+
     /// A home with a `.forward` that says `bob`, and what a case does to it first.
     fn verdict(change: impl FnOnce(&Path, &PathBuf)) -> ForwardFile {
         let home = tempfile::tempdir().unwrap();
@@ -130,7 +133,7 @@ mod tests {
     #[test]
     fn what_somebody_else_could_have_written_is_refused() {
         let insecure = "insecure file";
-        let cases: [(&str, fn(&Path, &PathBuf)); 5] = [
+        let cases: [(&str, Change); 5] = [
             ("the group may write it", |_, path| mode(path, 0o664)),
             ("everyone may write it", |_, path| mode(path, 0o646)),
             ("a directory", |_, path| {
@@ -171,7 +174,8 @@ mod tests {
         let sticky = verdict(|home, _| mode(home, 0o1755));
         assert!(matches!(&sticky, ForwardFile::Failed(reason) if reason.ends_with("sticky")));
         spec_case::ran("config", 232);
-        let large = |length: usize| verdict(move |_, path| fs::write(path, "#".repeat(length)).unwrap());
+        let large =
+            |length: usize| verdict(move |_, path| fs::write(path, "#".repeat(length)).unwrap());
         assert_eq!(large(4096), ForwardFile::TooLarge);
         assert!(matches!(large(4095), ForwardFile::Text(text) if text.0.len() == 4095));
     }

@@ -69,7 +69,10 @@ mod tests {
         let IncludePiece::Piece { bytes, version } = read(&path, 0) else { panic!("no piece") };
         assert_eq!(bytes.0, text[..INCLUDED_PIECE]);
         let rest = read(&path, INCLUDED_PIECE as u64);
-        assert_eq!(rest, IncludePiece::Piece { bytes: Blob(text[INCLUDED_PIECE..].into()), version });
+        assert_eq!(
+            rest,
+            IncludePiece::Piece { bytes: Blob(text[INCLUDED_PIECE..].into()), version }
+        );
         fs::write(&path, "changed").unwrap();
         let IncludePiece::Piece { version: later, .. } = read(&path, 0) else { panic!("no piece") };
         assert_ne!(version, later);

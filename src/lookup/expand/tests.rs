@@ -17,7 +17,7 @@ const USERS: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "gin
 const FORWARDS: [(&str, &str); 15] = [
     ("kim", "kim, x@rdr.org"),
     ("away", "x@rdr.org"),
-    ("both", "x@rdr.org\n|/bin/cat -n\n/var/mail/copy of mine"),
+    ("split", "x@rdr.org\n|/bin/cat -n\n/var/mail/copy of mine"),
     ("empty", ""),
     ("remarks", "# nothing\n  # to see\n"),
     ("wrong", "bad line here"),
@@ -110,7 +110,7 @@ fn session() -> Session {
 
 /// Expands `recipient`, with the accounts of [`USERS`] and [`FORWARDS`].
 fn expand(text: &str, recipient: &str) -> Result<Vec<Delivery>, Refusal> {
-    expand_with(text, recipient, |name| forward(name)).0
+    expand_with(text, recipient, forward).0
 }
 
 /// As [`expand`], with other `.forward` files; and what was noted.
@@ -257,7 +257,7 @@ fn deliveries() {
         (236, "kim@a.org", "kim, relay x@rdr.org"),
         (236, "kim+ext@a.org", "kim, relay x@rdr.org"),
         (0, "away+ext@a.org", "relay x@rdr.org"),
-        (0, "both@a.org", "relay x@rdr.org, both |/bin/cat -n, both /var/mail/copy of mine"),
+        (0, "split@a.org", "relay x@rdr.org, split |/bin/cat -n, split /var/mail/copy of mine"),
         (0, "again@a.org", "again"),
         (0, "fromroot@a.org", "root, alice"),
         (0, "toroot@a.org", "root"),
@@ -386,14 +386,8 @@ fn lists_that_cannot_be_read_are_named() {
         [Note::Warning(said)] => said.clone(),
         notes => panic!("{notes:?}"),
     };
-    assert_eq!(
-        notes("carol@a.org"),
-        "failed to open include file \"/missing\". (No such file)"
-    );
-    assert_eq!(
-        notes("inclist@a.org"),
-        "include file /list: line 2 is no list of recipients"
-    );
+    assert_eq!(notes("carol@a.org"), "failed to open include file \"/missing\". (No such file)");
+    assert_eq!(notes("inclist@a.org"), "include file /list: line 2 is no list of recipients");
     assert_eq!(notes("inclarge@a.org"), "include file /large is too large");
     assert_eq!(notes("incslow@a.org"), "include file /slow: it hangs");
 }
@@ -412,7 +406,10 @@ fn nothing_runs_as_root() {
         assert_eq!(outcome(says).unwrap_err().line(), FAILED, "{says}");
     }
     // Addresses, users and aliases are as good as anyone's.
-    assert_eq!(outcome("alice, x@rdr.org, run").unwrap(), "alice, relay x@rdr.org, _smtpd |/bin/cat -n");
+    assert_eq!(
+        outcome("alice, x@rdr.org, run").unwrap(),
+        "alice, relay x@rdr.org, _smtpd |/bin/cat -n"
+    );
 }
 
 #[test]
@@ -427,7 +424,10 @@ fn a_failing_table_is_temporary() {
     let refusal = expand(userbase, "a@d").unwrap_err();
     assert_eq!(refusal.reply(&address("a@d")), "451 Temporary failure: <a@d>");
     let other = "action a maildir userbase { b = \"1:1:/\" }\nmatch from any for any action a";
-    assert_eq!(expand(other, "a@d").unwrap_err().reply(&address("a@d")), format!("{INVALID}: <a@d>"));
+    assert_eq!(
+        expand(other, "a@d").unwrap_err().reply(&address("a@d")),
+        format!("{INVALID}: <a@d>")
+    );
     spec_case::ran("config", 242);
     let rules = "table t file:/list\nmatch from any for domain <t> reject";
     let refusal = expand(rules, "a@d").unwrap_err();
