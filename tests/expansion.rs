@@ -315,6 +315,7 @@ const USERBASE: &str = r#"
 table users {
     carol = "64020:64021:@DIR@/home/carol"
     dave = "64020:64021:@DIR@/home/dave"
+    erin = "64020:64021:@DIR@/home/closed/erin"
     root = "0:0:@DIR@/home/root"
 }
 table aliases { command = "|true" }
@@ -359,6 +360,32 @@ fn entries_of_a_userbase_have_homes_mail_and_forward_files() {
     spec_case::ran("config", 243);
     users.0.accept(&["root@virtual.example"], &message("root"));
     users.0.wait_for_log("MDA not allowed to deliver to: root");
+
+    // What a home holds that its user may not enter is not known.
+    fs::create_dir(users.home("closed")).unwrap();
+    mode(&users.home("closed"), 0o700);
+    refused(&mut peer, "erin@virtual.example", LATER);
+}
+
+#[test]
+fn root_forwards_to_others_and_runs_nothing() {
+    let Some(users) = Users::start(USERBASE) else { return };
+    let home = users.home("root");
+    fs::create_dir(&home).unwrap();
+    mode(&home, 0o700);
+    let mut peer = users.0.peer();
+    users.forward("root", 0, "carol\n");
+    assert_eq!(ask(&mut peer, "root@virtual.example").code, 250);
+    let readers = users.readers(0);
+    let seccomp: Vec<_> = readers
+        .iter()
+        .map(|reader| process::status(reader.pid).unwrap()["Seccomp"].clone())
+        .collect();
+    assert_eq!(seccomp, ["2"], "what keeps root's ids is confined");
+    for text in ["|cat\n", "/var/mail/other\n"] {
+        users.forward("root", 0, text);
+        refused(&mut peer, "root@virtual.example", "451 Temporary failure");
+    }
 }
 
 /// What an ordinary user can start.

@@ -309,7 +309,11 @@ mod tests {
         Offices {
             spawner: Neighbour::default(),
             lookup: Neighbour::default(),
-            config: Arc::new(good("action \"a\" maildir\nmatch for local action \"a\"")),
+            config: Arc::new(good(
+                "table users { alice = \"1:1:/\" }\ntable aliases { a = b }\n\
+                 action \"a\" maildir userbase <users> alias <aliases>\n\
+                 match for local action \"a\"",
+            )),
             job_key: Key::new([1; 32]),
             setup: SpawnerSetup {
                 daemon: None,
@@ -368,5 +372,22 @@ mod tests {
         }
         let genuine = key.seal(&record(&alice)).unwrap();
         assert!(timeout(soon, offices.start_worker(alice, &genuine)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn lookup_and_workers_get_no_more_than_they_may_name() {
+        let offices = offices();
+        let soon = Duration::from_millis(200);
+        // What is refused is refused at once; what is believed waits for a spawner or a lookup.
+        let root = Reads::Entry { uid: 0, gid: 0 };
+        assert!(matches!(timeout(soon, offices.start_reader(root)).await, Ok(Err(_))));
+        let entry = Reads::Entry { uid: 1, gid: 1 };
+        assert!(timeout(soon, offices.start_reader(entry)).await.is_err());
+        let look_up = |table: &str| offices.look_up_in(table.to_owned(), "alice".to_owned());
+        for table in ["aliases", "no such table", "<localnames>"] {
+            let answer = timeout(soon, look_up(table)).await;
+            assert!(matches!(answer, Ok(UserAnswer::Failed(_))), "{table}: {answer:?}");
+        }
+        assert!(timeout(soon, look_up("users")).await.is_err());
     }
 }

@@ -86,7 +86,7 @@ pub fn kill_group(leader: Pid, signal: Signal) -> io::Result<()> {
 /// `None` takes that back.
 ///
 /// For what may hang in a call that only a signal interrupts. The signal must have its default
-/// effect, as it has in a process that [`super::spawn`] started.
+/// effect, as it has in a process that [`spawn`](fn@super::spawn) started.
 pub fn end_in(limit: Option<Duration>) {
     match limit {
         Some(limit) => {
