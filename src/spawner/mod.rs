@@ -11,6 +11,7 @@
 
 mod lookups;
 mod mailbox;
+mod readers;
 mod role;
 mod worker;
 

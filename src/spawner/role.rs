@@ -1,10 +1,9 @@
 //! The spawner's loop.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,26 +14,18 @@ use platform::process::{
     signal,
 };
 
-use super::lookups::{Asker, Lookups};
+use super::lookups::{Asker, Entries, Lookups};
 use super::mailbox;
+use super::readers::Readers;
 use super::worker::{Starter, Worker};
-use crate::ipc::blocking::{Channel, ChannelError, Received};
+use crate::ipc::blocking::{Channel, ChannelError};
 use crate::ipc::frame::Kind;
 use crate::ipc::message::spawner::{
-    Duty, OfflineOrder, ParentToSpawner, ReaderOrder, SpawnerSetup, SpawnerToParent,
-    SpawnerToWorker, UserAnswer, WorkerOrder, WorkerToSpawner,
+    Duty, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, SpawnerToWorker,
+    UserAnswer, WorkerOrder, WorkerToSpawner,
 };
 use crate::ipc::message::worker::Identity;
 use crate::process::{PARENT_CHANNEL, StartError, inherited};
-
-/// Readers at once: twice as many as lookup keeps, since they take a moment to leave.
-const READERS: usize = 128;
-
-/// Readers of one user at once: those before the last are leaving, or hang.
-const READERS_OF_ONE_USER: usize = 4;
-
-/// Entries of userbases that the parent is asked for at once.
-const ENTRIES: u32 = 64;
 
 /// The channel to the parent.
 type Parent = Channel<SpawnerToParent, ParentToSpawner>;
@@ -65,12 +56,11 @@ struct Spawner {
     signals: SignalPipe,
     setup: Option<SpawnerSetup>,
     workers: Vec<Delivery>,
-    readers: Vec<Reader>,
+    readers: Readers,
     helper: Option<Worker>,
     submitter: Option<Submitter>,
     lookups: Lookups,
-    /// Who waits for entries of userbases that the parent was asked for.
-    entries: HashMap<u32, Asker>,
+    entries: Entries,
     mailboxes: Vec<Mailbox>,
 }
 
@@ -80,13 +70,6 @@ struct Delivery {
     identity: Identity,
     uid: u32,
     gid: u32,
-}
-
-/// A worker that reads for lookup.
-struct Reader {
-    worker: Worker,
-    /// Whose ids it has.
-    uid: u32,
 }
 
 /// The worker that submits what was kept while the server was down.
@@ -124,11 +107,11 @@ impl Spawner {
             signals,
             setup: None,
             workers: Vec::new(),
-            readers: Vec::new(),
+            readers: Readers::default(),
             helper: None,
             submitter: None,
             lookups: Lookups::default(),
-            entries: HashMap::new(),
+            entries: Entries::default(),
             mailboxes: Vec::new(),
         })
     }
@@ -146,9 +129,7 @@ impl Spawner {
             for (index, readable) in ready.workers.into_iter().enumerate() {
                 self.hear_worker(index, readable);
             }
-            for (reader, readable) in self.readers.iter_mut().zip(ready.readers) {
-                hear_reader(&mut reader.worker, readable);
-            }
+            self.readers.hear(&ready.readers);
             // Last: it changes the order of workers.
             if ready.signals {
                 while self.signals.next()?.is_some() {}
@@ -194,29 +175,23 @@ impl Spawner {
     fn everyone(&self) -> impl Iterator<Item = &Worker> {
         let submitter = self.submitter.iter().map(|submitter| &submitter.worker);
         let deliveries = self.workers.iter().map(|delivery| &delivery.worker);
-        let readers = self.readers.iter().map(|reader| &reader.worker);
-        self.helper.iter().chain(submitter).chain(deliveries).chain(readers)
+        self.helper.iter().chain(submitter).chain(deliveries).chain(self.readers.workers())
     }
 
     /// As [`Spawner::everyone`].
     fn everyone_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         let submitter = self.submitter.iter_mut().map(|submitter| &mut submitter.worker);
         let deliveries = self.workers.iter_mut().map(|delivery| &mut delivery.worker);
-        let readers = self.readers.iter_mut().map(|reader| &mut reader.worker);
+        let readers = self.readers.workers_mut();
         self.helper.iter_mut().chain(submitter).chain(deliveries).chain(readers)
     }
 
     fn reap(&mut self) -> io::Result<()> {
         while let Some((pid, status)) = reap()? {
             self.mailboxes.retain(|mailbox| mailbox.pid != pid);
+            self.readers.ended(pid, status);
             if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
                 let gone = self.workers.swap_remove(index);
-                if matches!(status, ExitStatus::Signaled(_)) {
-                    tracing::warn!("warn: worker for {} ended: {status}", gone.worker.name);
-                }
-            }
-            if let Some(index) = self.readers.iter().position(|reader| reader.worker.pid == pid) {
-                let gone = self.readers.swap_remove(index);
                 if matches!(status, ExitStatus::Signaled(_)) {
                     tracing::warn!("warn: worker for {} ended: {status}", gone.worker.name);
                 }
@@ -263,7 +238,7 @@ impl Spawner {
             let number = received.number;
             match received.message {
                 None if received.kind == Kind::Reply => {
-                    if let Some(asker) = self.entries.remove(&number) {
+                    if let Some(asker) = self.entries.end(number) {
                         self.answer(asker, UserAnswer::Failed("the parent refused".to_owned()));
                     }
                 }
@@ -273,7 +248,7 @@ impl Spawner {
                     self.parent.credit(1);
                 }
                 Some(ParentToSpawner::User(answer)) => {
-                    if let Some(asker) = self.entries.remove(&number) {
+                    if let Some(asker) = self.entries.end(number) {
                         self.answer(asker, answer);
                     }
                 }
@@ -281,8 +256,11 @@ impl Spawner {
                     self.look_up(Asker::Parent(number), name);
                 }
                 Some(ParentToSpawner::StartReader(order)) => {
-                    let error = self.start_reader(order, received.descriptor).err();
-                    let error = error.map(|error| error.to_string());
+                    let starter = starter(&self.program, &self.flags, self.setup.as_ref());
+                    let lookup = received.descriptor;
+                    let started =
+                        starter.and_then(|starter| self.readers.start(&starter, order, lookup));
+                    let error = started.err().map(|error| error.to_string());
                     self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
                 }
                 Some(ParentToSpawner::StartWorker(order)) => {
@@ -301,20 +279,6 @@ impl Spawner {
         let (identity, uid, gid) = (order.identity.clone(), order.account.uid, order.account.gid);
         let worker = self.starter()?.start(Duty::Deliver(order), Some(jobs.as_fd()))?;
         self.workers.push(Delivery { worker, identity, uid, gid });
-        Ok(())
-    }
-
-    /// Starts a reader. That there are not too many is lookup's business; here a lookup that was taken
-    /// over is stopped.
-    fn start_reader(&mut self, order: ReaderOrder, lookup: Option<OwnedFd>) -> io::Result<()> {
-        let lookup = lookup.ok_or_else(|| io::Error::other("no channel came with the order"))?;
-        let uid = order.account.uid;
-        let same = self.readers.iter().filter(|reader| reader.uid == uid).count();
-        if self.readers.len() >= READERS || same >= READERS_OF_ONE_USER {
-            return Err(io::Error::other("too many readers have not left"));
-        }
-        let worker = self.starter()?.start(Duty::Read(order), Some(lookup.as_fd()))?;
-        self.readers.push(Reader { worker, uid });
         Ok(())
     }
 
@@ -345,11 +309,7 @@ impl Spawner {
     }
 
     fn starter(&self) -> io::Result<Starter<'_>> {
-        let setup = self.setup.as_ref().ok_or_else(|| io::Error::other("there is no set-up"))?;
-        if setup.daemon.is_none() && !setup.rootless {
-            return Err(io::Error::other("there is no account for the daemon"));
-        }
-        Ok(Starter { program: &self.program, flags: &self.flags, setup })
+        starter(&self.program, &self.flags, self.setup.as_ref())
     }
 
     fn look_up(&mut self, asker: Asker, name: String) {
@@ -375,16 +335,13 @@ impl Spawner {
 
     /// Has the parent look up an entry of a userbase.
     fn look_up_in(&mut self, asker: Asker, userbase: String, name: String) {
-        let number = (1..=ENTRIES).find(|number| !self.entries.contains_key(number));
-        let Some(number) = number else {
+        let Some(number) = self.entries.begin(asker) else {
             return self.answer(asker, UserAnswer::Failed("too many look-ups".to_owned()));
         };
         let question = SpawnerToParent::LookUpIn { userbase, name };
-        match self.parent.request(number, &question, None) {
-            Ok(()) => {
-                self.entries.insert(number, asker);
-            }
-            Err(error) => self.answer(asker, UserAnswer::Failed(error.to_string())),
+        if let Err(error) = self.parent.request(number, &question, None) {
+            self.entries.end(number);
+            self.answer(asker, UserAnswer::Failed(error.to_string()));
         }
     }
 
@@ -514,21 +471,17 @@ impl Spawner {
     }
 }
 
-/// A reader says nothing here: this sends it its order, and notes that it leaves.
-fn hear_reader(reader: &mut Worker, readable: bool) {
-    match reader.exchange(readable) {
-        Ok(()) => {}
-        Err(ChannelError::Closed) => return reader.leaves(),
-        Err(error) => return reader.give_up(&error),
+/// How workers are started, once the parent has said what holds for all.
+fn starter<'a>(
+    program: &'a Path,
+    flags: &'a [OsString],
+    setup: Option<&'a SpawnerSetup>,
+) -> io::Result<Starter<'a>> {
+    let setup = setup.ok_or_else(|| io::Error::other("there is no set-up"))?;
+    if setup.daemon.is_none() && !setup.rootless {
+        return Err(io::Error::other("there is no account for the daemon"));
     }
-    let Some(control) = &mut reader.control else { return };
-    match control.next_message() {
-        // Credits.
-        Ok(None | Some(Received { message: None, .. })) => {}
-        Ok(Some(_)) => reader.give_up(&"it asked something"),
-        Err(ChannelError::Closed) => reader.leaves(),
-        Err(error) => reader.give_up(&error),
-    }
+    Ok(Starter { program, flags, setup })
 }
 
 /// Whose mailbox a worker may have: its own identity's, or root's if it is there for that.
