@@ -46,6 +46,10 @@ struct Spawner {
     next: u32,
 }
 
+fn root_identity(root_mailbox: bool) -> Identity {
+    Identity { account: "root".to_owned(), userbase: None, root_mailbox, programs: false }
+}
+
 fn job_key() -> Key {
     Key::new([7; 32])
 }
@@ -118,7 +122,8 @@ impl Spawner {
     }
 
     fn identity(&self, programs: bool) -> Identity {
-        Identity { account: self.account.name.clone(), root_mailbox: false, programs }
+        let account = self.account.name.clone();
+        Identity { account, userbase: None, root_mailbox: false, programs }
     }
 
     fn worker(&mut self, identity: &Identity, account: Account) -> Worker {
@@ -159,6 +164,7 @@ impl Worker {
             envelope: MessageId::new(1).unwrap().envelope(std::num::NonZeroU32::MIN),
             identity: self.identity.clone(),
             user: self.identity.account.clone(),
+            userbase: None,
             method,
             overridden: false,
             wrapper: None,
@@ -448,7 +454,7 @@ fn root_has_a_mailbox_and_nothing_else() {
     }
     let mut spawner = Spawner::start();
     let daemon = spawner.account.clone();
-    let identity = Identity { account: "root".to_owned(), root_mailbox: true, programs: false };
+    let identity = root_identity(true);
     let mut worker = spawner.worker(&identity, daemon.clone());
     assert_eq!(worker.deliver(Method::Mbox), DELIVERED);
     let mailbox = fs::metadata(spawner.directory.path().join("mail/root")).unwrap();
@@ -456,7 +462,7 @@ fn root_has_a_mailbox_and_nothing_else() {
     let refused = worker.deliver(MAILDIR);
     assert_eq!(text_of(&refused), "MDA not allowed to deliver to: root");
 
-    let identity = Identity { account: "root".to_owned(), root_mailbox: false, programs: false };
+    let identity = root_identity(false);
     let account = Account { name: "root".to_owned(), uid: 0, gid: 0, ..daemon };
     assert!(spawner.worker(&identity, account).has_left(), "no worker ever works as root");
 }

@@ -38,6 +38,27 @@ struct Control([u8; CONTROL_BYTES]);
 /// Flag of `open`: do not wait, as for the writer of a pipe.
 pub const OPEN_NONBLOCK: i32 = libc::O_NONBLOCK;
 
+/// Flag of `open`: fail if the name is that of a symbolic link.
+pub const OPEN_NO_FOLLOW: i32 = libc::O_NOFOLLOW;
+
+/// Whether an error says nothing about the file that was to be opened or read: descriptors or memory
+/// are used up, or the disk or a server fails.
+#[must_use]
+pub fn is_passing(error: &io::Error) -> bool {
+    const PASSING: [i32; 9] = [
+        libc::EAGAIN,
+        libc::EINTR,
+        libc::EIO,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::ESTALE,
+        libc::ETIMEDOUT,
+    ];
+    error.raw_os_error().is_some_and(|number| PASSING.contains(&number))
+}
+
 /// Takes over the descriptor that the process was started with under `number`.
 ///
 /// To be called at most once for a number, before anything else could have opened it.

@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use platform::disk::MemoryProbe;
 use platform::privilege::{self, Identity};
-use platform::process::{ExitStatus, run_in_child, wait_for};
+use platform::process::{ExitStatus, end_in, run_in_child, wait_for};
 use platform::sandbox::{self, Confinement};
 use platform::syslog::{Priority, SysLog};
 use platform::{Role, fd};
@@ -507,6 +507,22 @@ fn roles_that_start_programs_are_not_confined_and_say_so() {
     for role in [Role::Parent, Role::Spawner, Role::Auth, Role::Worker] {
         assert!(sandbox::confine(role, &Confinement::default()).unwrap().is_none(), "{role}");
     }
+}
+
+#[test]
+fn a_worker_can_set_an_end_to_itself() {
+    let set_and_taken_back = outcome(Role::Worker, |_| {
+        end_in(Some(Duration::from_secs(60)));
+        end_in(None);
+        Ok(())
+    });
+    assert_eq!(set_and_taken_back, Outcome::Works);
+    let child = run_in_child(|| {
+        end_in(Some(Duration::ZERO));
+        std::thread::sleep(Duration::from_secs(30));
+        0
+    });
+    assert_eq!(wait_for(child.unwrap()).unwrap(), ExitStatus::Signaled(libc::SIGALRM));
 }
 
 #[test]

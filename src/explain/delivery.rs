@@ -98,8 +98,14 @@ impl Describer<'_> {
         let record = JobRecord {
             job: 1,
             envelope: MessageId::new(1)?.envelope(NonZeroU32::MIN),
-            identity: Identity { account: account.to_owned(), root_mailbox: false, programs },
+            identity: Identity {
+                account: account.to_owned(),
+                userbase: None,
+                root_mailbox: false,
+                programs,
+            },
             user: job.user.to_owned(),
+            userbase: None,
             method,
             overridden: false,
             wrapper: wrapper.map(|wrapper| wrapper.command.clone()),

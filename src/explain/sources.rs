@@ -2,9 +2,14 @@
 //! the system tells them, and nothing else. What would need a program or the network is not asked.
 
 use std::io;
+use std::path::Path;
 
 use crate::config::{Config, TableId, TableSource};
+use crate::ipc::message::reader::ForwardFile;
+use crate::lookup::expand::{Contents, IncludedList, Reading};
+use crate::model::limits::INCLUDED_LIST;
 use crate::table::{Account, Answer, Question, Tables};
+use crate::worker::forward;
 
 /// Looks an account of the system up.
 pub type Accounts<'a> = &'a dyn Fn(&str) -> io::Result<Option<Account>>;
@@ -84,6 +89,34 @@ impl<'a> Sources<'a> {
             (Some(answer), _) => Known::Answer(answer),
             (None, Question::Account { name, .. }) => Known::Answer(self.account(name)),
             (None, _) => Known::Unknown("it is not asked: only a server does that".to_owned()),
+        }
+    }
+
+    /// What a file of a user or a list says, as this caller may read it; why it is not known.
+    ///
+    /// # Errors
+    /// Why only the server knows, which reads with the rights of the user.
+    pub fn read(&self, reading: &Reading) -> Result<Contents, String> {
+        match reading {
+            Reading::Forward { account, .. } if account.home.is_empty() => {
+                Ok(Contents::Forward(ForwardFile::Absent))
+            }
+            Reading::Forward { account, .. } => {
+                match forward::read(Path::new(&account.home), account.uid) {
+                    ForwardFile::Failed(reason) => Err(reason),
+                    known => Ok(Contents::Forward(known)),
+                }
+            }
+            Reading::Include { path } => match std::fs::read(path) {
+                Ok(text) if text.len() > INCLUDED_LIST => {
+                    Ok(Contents::Include(IncludedList::TooLarge))
+                }
+                Ok(text) => Ok(Contents::Include(IncludedList::Text(text))),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    Err(format!("{path}: {error}"))
+                }
+                Err(error) => Ok(Contents::Include(IncludedList::Missing(error.to_string()))),
+            },
         }
     }
 

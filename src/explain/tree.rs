@@ -7,9 +7,13 @@ use super::report::{Action, Lookup, Node, Outcome};
 use super::search::{self, lookup, said};
 use super::sources::{Known, Sources};
 use crate::config::Config;
+use crate::ipc::blob::Blob;
+use crate::ipc::message::reader::ForwardFile;
 use crate::lookup::address::Address;
 use crate::lookup::aliases::Item;
-use crate::lookup::expand::{Delivery, Expansion, NodeView, Refusal, Step};
+use crate::lookup::expand::{
+    Contents, Delivery, Expansion, IncludedList, NodeView, Reading, Refusal, Step,
+};
 use crate::lookup::rules::Session;
 use crate::model::Mailbox;
 use crate::table::{Answer, Question};
@@ -43,6 +47,15 @@ pub fn explain(
         let question = match expansion.advance(config, session, answer.as_ref()) {
             Step::Done(result) => break result.map_err(End::Refused),
             Step::Ask(question) => question,
+            Step::Read(reading) => match sources.read(&reading) {
+                Ok(contents) => {
+                    lookups.push((expansion.position(), file(&reading, &contents)));
+                    expansion.supply(contents);
+                    answer = None;
+                    continue;
+                }
+                Err(because) => break Err(End::Unknown(because)),
+            },
         };
         // What rules ask is told with the rules.
         let of_node = !matches!(question, Question::Contains { .. });
@@ -78,6 +91,27 @@ pub fn explain(
     let accepted = matches!(outcome, Outcome::Accepted { .. });
     let views: Vec<NodeView<'_>> = expansion.nodes().collect();
     Expanded { tree: builder.tree(&views, accepted), outcome, deliveries }
+}
+
+/// A file that was read, told as a question.
+fn file(reading: &Reading, contents: &Contents) -> Lookup {
+    let (service, key) = match reading {
+        Reading::Forward { account, .. } => ("forward", format!("{}/.forward", account.home)),
+        Reading::Include { path } => ("include", path.clone()),
+    };
+    let answer = match contents {
+        Contents::Forward(ForwardFile::Absent) => "none".to_owned(),
+        Contents::Forward(ForwardFile::Failed(reason) | ForwardFile::Refused(reason))
+        | Contents::Include(IncludedList::Failed(reason) | IncludedList::Missing(reason)) => {
+            reason.clone()
+        }
+        Contents::Forward(ForwardFile::TooLarge) | Contents::Include(IncludedList::TooLarge) => {
+            "too large".to_owned()
+        }
+        Contents::Forward(ForwardFile::Text(Blob(text)))
+        | Contents::Include(IncludedList::Text(text)) => format!("{} bytes", text.len()),
+    };
+    Lookup { table: "files".to_owned(), service, key, answer }
 }
 
 enum End {

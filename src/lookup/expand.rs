@@ -1,31 +1,36 @@
 //! What a recipient comes to: deliveries, or the reply that refuses it.
 //!
 //! An address falls under a rule; its action may look it up in aliases or virtual recipients, whose
-//! values name more users, addresses, commands and files, and so on. An [`Expansion`] asks tables
-//! and does not know where they are: it stops with a [`Question`] and goes on with the answer. One
-//! branch that fails refuses the whole recipient. `.forward` files and included lists are not read
-//! yet; a list that is included is a temporary failure.
+//! values name more users, addresses, commands, files and lists, and so on; a user may have a
+//! `.forward`. An [`Expansion`] asks tables and files and does not know where they are: it stops with
+//! a [`Question`] or a [`Reading`] and goes on with the answer. One branch that fails refuses the
+//! whole recipient.
 //!
-//! Limits: 10 levels, 10,000 nodes a recipient.
+//! Limits: 10 levels; 100 nodes a recipient once a `.forward` has added to them, 10,000 otherwise.
 //!
-//! Source: aliases(5), smtpd.conf(5).
+//! Source: aliases(5), forward(5), smtpd.conf(5); `docs/expansion.md`.
+
+mod files;
+mod nodes;
+mod refusal;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::files::{Contents, IncludedList, Reading};
+use self::files::{Found, Lists};
+use self::nodes::{Node, Nodes, User};
+pub use self::refusal::Refusal;
 use super::address::Address;
 use super::aliases::{self, Item};
 use super::rules::{Progress, Recipient, Search, Session, Verdict};
-use crate::config::{ActionId, ActionKind, Config, LocalAction, Mapping, TableId};
+use crate::config::{ActionId, ActionKind, Config, LocalAction, Mapping, Method, TableId};
 use crate::table::{Answer, Question, Service};
 
 /// The depth at which an expansion is a loop.
 const MAX_DEPTH: u8 = 10;
-/// How many nodes one recipient may come to.
-const MAX_NODES: usize = 10_000;
 
 /// One delivery that a recipient came to.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -65,13 +70,6 @@ pub enum Target {
     Method,
 }
 
-/// A recipient is refused.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub struct Refusal {
-    reply: String,
-    because: &'static str,
-}
-
 /// What an expansion has come to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
@@ -79,44 +77,34 @@ pub enum Step {
     Ask(Question),
     /// It has ended.
     Done(Result<Vec<Delivery>, Refusal>),
+    /// A file must be read first: [`Expansion::supply`] takes what is in it.
+    Read(Reading),
+}
+
+/// Something for the log that the reply does not tell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Note {
+    /// The owner of a file may want to know.
+    Info(String),
+    /// The administrator may want to know.
+    Warning(String),
 }
 
 /// The expansion of one recipient.
 #[derive(Debug)]
 pub struct Expansion {
-    nodes: Vec<Node>,
+    nodes: Nodes,
     /// The node that is worked on next.
     next: usize,
-    known: HashSet<Known>,
     deliveries: Vec<Delivery>,
     delivered: HashSet<Delivered>,
     work: Work,
+    supplied: Option<Contents>,
+    notes: Vec<Note>,
     /// The account that commands and files of aliases belong to.
     daemon_user: String,
     /// The node that each delivery was noted for.
     origins: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Node {
-    item: Item,
-    depth: u8,
-    parent: Option<usize>,
-    /// The nearest address at or above it.
-    address: usize,
-    /// The action that decides about it; known once a rule matched.
-    action: Option<ActionId>,
-    /// Whether it is a user that an entry for the same user named.
-    same_user: bool,
-}
-
-/// What makes two nodes the same: it is enough to expand one of them.
-#[derive(Debug, Eq, Hash, PartialEq)]
-struct Known {
-    item: Item,
-    address: usize,
-    user: Option<usize>,
-    same_user: bool,
 }
 
 /// What makes two deliveries the same: one of them is made.
@@ -144,6 +132,10 @@ pub struct NodeView<'a> {
 enum Work {
     /// An account is being looked up.
     Account { user: String, tag: Option<String> },
+    /// The `.forward` of an account is being read.
+    Forward(Found),
+    /// Lists that a value includes are being read.
+    Lists(Lists),
     /// Keys of a mapping are being tried.
     Mapping { table: TableId, keys: vec::IntoIter<String> },
     /// Nothing: the next node's turn.
@@ -152,27 +144,27 @@ enum Work {
     Rule(Search),
 }
 
+/// What must be known first.
+#[derive(Debug)]
+enum Wanted {
+    Answer(Question),
+    Contents(Reading),
+}
+
 impl Expansion {
     /// The expansion of `recipient`, as the client gave it.
     ///
     /// Commands and files that aliases name belong to `daemon_user`.
     #[must_use]
     pub fn new(recipient: Address, daemon_user: &str) -> Self {
-        let root = Node {
-            item: Item::Address(recipient),
-            depth: 0,
-            parent: None,
-            address: 0,
-            action: None,
-            same_user: false,
-        };
         Self {
-            nodes: vec![root],
+            nodes: Nodes::new(recipient),
             next: 0,
-            known: HashSet::new(),
             deliveries: Vec::new(),
             delivered: HashSet::new(),
             work: Work::Next,
+            supplied: None,
+            notes: Vec::new(),
             daemon_user: daemon_user.to_owned(),
             origins: Vec::new(),
         }
@@ -204,7 +196,8 @@ impl Expansion {
     /// `session` must be the same each time.
     pub fn advance(&mut self, config: &Config, session: &Session, answer: Option<&Answer>) -> Step {
         match self.run(config, session, answer) {
-            Ok(Some(question)) => Step::Ask(question),
+            Ok(Some(Wanted::Answer(question))) => Step::Ask(question),
+            Ok(Some(Wanted::Contents(reading))) => Step::Read(reading),
             Ok(None) if self.deliveries.is_empty() => {
                 Step::Done(Err(Refusal::expansion("nothing is left of it")))
             }
@@ -213,14 +206,25 @@ impl Expansion {
         }
     }
 
+    /// Takes what was read after [`Step::Read`]; [`Expansion::advance`] goes on from it.
+    pub fn supply(&mut self, contents: Contents) {
+        self.supplied = Some(contents);
+    }
+
+    /// What there is for the log since the last time.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
     fn run(
         &mut self,
         config: &Config,
         session: &Session,
         mut answer: Option<&Answer>,
-    ) -> Result<Option<Question>, Refusal> {
+    ) -> Result<Option<Wanted>, Refusal> {
+        let mut contents = self.supplied.take();
         loop {
-            let question = match std::mem::replace(&mut self.work, Work::Next) {
+            let wanted = match std::mem::replace(&mut self.work, Work::Next) {
                 Work::Next => {
                     if self.next == self.nodes.len() {
                         return Ok(None);
@@ -233,10 +237,12 @@ impl Expansion {
                 Work::Mapping { table, keys } => {
                     self.mapping(config, table, keys, answer.take())?
                 }
+                Work::Lists(lists) => self.lists(config, lists, contents.take())?,
                 Work::Account { user, tag } => self.account(config, user, tag, answer.take())?,
+                Work::Forward(found) => self.forward(config, found, contents.take())?,
             };
-            if question.is_some() {
-                return Ok(question);
+            if wanted.is_some() {
+                return Ok(wanted);
             }
         }
     }
@@ -266,18 +272,18 @@ impl Expansion {
             }
             Item::Command(command) => {
                 let target = Target::Command(command.clone());
-                self.deliver(index, self.daemon_user.clone(), None, target);
+                self.run_or_append(config, index, target)?;
             }
             Item::File(path) => {
                 let target = Target::File(path.clone());
-                self.deliver(index, self.daemon_user.clone(), None, target);
+                self.run_or_append(config, index, target)?;
             }
-            Item::Include(_) => {
-                return Err(Refusal::expansion_later("included lists are not supported yet"));
+            // Values are added without their lists.
+            Item::Include(_) => {}
+            Item::Error(_) if self.is(config, index, &Method::ForwardOnly) => {
+                return Err(Refusal::later("an entry refuses what may only be forwarded"));
             }
-            Item::Error(text) => {
-                return Err(Refusal { reply: text.clone(), because: "an entry refuses it" });
-            }
+            Item::Error(text) => return Err(Refusal::by_entry(text)),
         }
         Ok(())
     }
@@ -289,14 +295,14 @@ impl Expansion {
         session: &Session,
         mut search: Search,
         answer: Option<&Answer>,
-    ) -> Result<Option<Question>, Refusal> {
+    ) -> Result<Option<Wanted>, Refusal> {
         let Some((index, node)) = self.current() else { return Ok(None) };
         let Item::Address(address) = &node.item else { return Ok(None) };
         let recipient = Recipient { address, internal: node.parent.is_some() };
         let verdict = match search.advance(config, session, recipient, answer) {
             Progress::Ask(question) => {
                 self.work = Work::Rule(search);
-                return Ok(Some(question));
+                return Ok(Some(Wanted::Answer(question)));
             }
             Progress::Found(verdict) => verdict,
         };
@@ -331,13 +337,13 @@ impl Expansion {
         table: TableId,
         mut keys: vec::IntoIter<String>,
         answer: Option<&Answer>,
-    ) -> Result<Option<Question>, Refusal> {
-        let Some((index, node)) = self.current() else { return Ok(None) };
-        let items = match answer {
+    ) -> Result<Option<Wanted>, Refusal> {
+        let mut items = match answer {
             None | Some(Answer::Value(None)) => match keys.next() {
                 Some(key) => {
                     self.work = Work::Mapping { table, keys };
-                    return Ok(Some(Question::Value { table, service: Service::Alias, key }));
+                    let question = Question::Value { table, service: Service::Alias, key };
+                    return Ok(Some(Wanted::Answer(question)));
                 }
                 None => Vec::new(),
             },
@@ -345,17 +351,8 @@ impl Expansion {
                 .map_err(|_| Refusal::expansion_later("an entry for it is wrong"))?,
             Some(_) => return Err(Refusal::expansion_later("a table of aliases failed")),
         };
-        if !items.is_empty() {
-            self.add(index, items)?;
-            return Ok(None);
-        }
-        match &node.item {
-            Item::User(user) => {
-                self.work = account_of(user, config.smtp.sub_address_delimiter);
-                Ok(None)
-            }
-            _ => Err(Refusal::expansion("there is no entry for it")),
-        }
+        items.sort_unstable();
+        self.lists(config, Lists::new(items), None)
     }
 
     /// Goes on looking up the account of a user.
@@ -365,25 +362,33 @@ impl Expansion {
         user: String,
         tag: Option<String>,
         answer: Option<&Answer>,
-    ) -> Result<Option<Question>, Refusal> {
-        let Some((index, _)) = self.current() else { return Ok(None) };
+    ) -> Result<Option<Wanted>, Refusal> {
+        let Some((index, node)) = self.current() else { return Ok(None) };
         if user.is_empty() {
             return Err(Refusal::invalid("the user has no name"));
         }
-        match answer {
+        let account = match answer {
             None => {
-                let userbase = self.local_action(config, index).map(|action| action.userbase);
-                let table = userbase.unwrap_or(TableId::GETPWNAM);
+                let table = self.userbase(config, index);
                 self.work = Work::Account { user: user.clone(), tag };
-                Ok(Some(Question::Account { table, name: user }))
+                return Ok(Some(Wanted::Answer(Question::Account { table, name: user })));
             }
-            Some(Answer::Account(Some(_))) => {
-                self.deliver(index, user, tag, Target::Method);
-                Ok(None)
-            }
-            Some(Answer::Account(None)) => Err(Refusal::invalid("no such user")),
-            Some(_) => Err(Refusal::later("the user could not be looked up")),
+            Some(Answer::Account(Some(account))) => account.clone(),
+            Some(Answer::Account(None)) => return Err(Refusal::invalid("no such user")),
+            Some(_) => return Err(Refusal::later("the user could not be looked up")),
+        };
+        let from_forward = self.nodes.parent(index).is_some_and(|parent| parent.forwarded);
+        let is_own = node.same_user && from_forward;
+        let deliverer = self.local_action(config, index).and_then(|action| action.user.as_ref());
+        let is_for_others = deliverer.is_some_and(|deliverer| *deliverer != user);
+        self.nodes.resolve(index, User { name: user.clone(), uid: account.uid });
+        let found = Found { user, tag, account };
+        if is_own || is_for_others {
+            self.deliver_to(config, index, found)?;
+        } else {
+            self.work = Work::Forward(found);
         }
+        Ok(None)
     }
 
     /// The node that is worked on.
@@ -401,51 +406,57 @@ impl Expansion {
         }
     }
 
-    /// Adds what a node stands for, without what is already there.
-    fn add(&mut self, parent: usize, mut items: Vec<Item>) -> Result<(), Refusal> {
-        items.sort_unstable();
-        let Some(from) = self.nodes.get(parent) else { return Ok(()) };
-        let (depth, action, above) = (from.depth + 1, from.action, from.address);
-        let parent_item = from.item.clone();
-        for item in items {
-            let same_user = matches!(item, Item::User(_)) && item == parent_item;
-            let runs = matches!(item, Item::Command(_) | Item::File(_));
-            let known = Known {
-                item: item.clone(),
-                address: above,
-                user: if runs { self.nearest_user(parent) } else { None },
-                same_user,
-            };
-            if !self.known.insert(known) {
-                continue;
-            }
-            if self.nodes.len() == MAX_NODES {
-                return Err(Refusal::expansion_later("it comes to too many recipients"));
-            }
-            let is_address = matches!(item, Item::Address(_));
-            let address = if is_address { self.nodes.len() } else { above };
-            let action = action.filter(|_| !is_address);
-            let parent = Some(parent);
-            self.nodes.push(Node { item, depth, parent, address, action, same_user });
+    /// Whether this is how the action of a node delivers.
+    fn is(&self, config: &Config, index: usize, method: &Method) -> bool {
+        self.local_action(config, index).is_some_and(|action| action.method == *method)
+    }
+
+    /// Where the users of a node's action are.
+    fn userbase(&self, config: &Config, index: usize) -> TableId {
+        self.local_action(config, index).map_or(TableId::GETPWNAM, |action| action.userbase)
+    }
+
+    fn add(&mut self, parent: usize, items: Vec<Item>) -> Result<(), Refusal> {
+        let added = self.nodes.add(parent, items);
+        added.map_err(|_| Refusal::expansion_later("it comes to too many recipients"))
+    }
+
+    /// A command or a file: that of the user whose `.forward` names it, otherwise the daemon's.
+    fn run_or_append(
+        &mut self,
+        config: &Config,
+        index: usize,
+        target: Target,
+    ) -> Result<(), Refusal> {
+        let user = self.nodes.parent(index).and_then(|parent| parent.user.clone());
+        if user.as_ref().is_some_and(|user| user.uid == 0) {
+            return Err(Refusal::later("nothing runs and no file is written as root"));
         }
+        if self.is(config, index, &Method::ForwardOnly) {
+            return Err(Refusal::later("it may only be forwarded"));
+        }
+        let user = user.map_or_else(|| self.daemon_user.clone(), |user| user.name);
+        self.deliver(index, user, None, target);
         Ok(())
     }
 
-    fn nearest_user(&self, mut index: usize) -> Option<usize> {
-        loop {
-            let node = self.nodes.get(index)?;
-            if matches!(node.item, Item::User(_)) {
-                return Some(index);
-            }
-            index = node.parent?;
+    /// A delivery to a user by the action's own method.
+    fn deliver_to(&mut self, config: &Config, index: usize, to: Found) -> Result<(), Refusal> {
+        if self.is(config, index, &Method::ForwardOnly) {
+            return Err(Refusal::expansion_later("the user does not forward it"));
         }
+        if self.is(config, index, &Method::ExpandOnly) {
+            return Err(Refusal::expansion("nothing says how to deliver it"));
+        }
+        self.deliver(index, to.user, to.tag, Target::Method);
+        Ok(())
     }
 
     /// Notes a local delivery, once for each user, action and way.
     fn deliver(&mut self, index: usize, user: String, tag: Option<String>, target: Target) {
         let Some(action) = self.nodes.get(index).and_then(|node| node.action) else { return };
         if self.delivered.insert(Delivered::Local(action, user.clone(), target.clone())) {
-            let destination = self.destination(index);
+            let destination = self.nodes.destination(index);
             let kind = DeliveryKind::Local { user, tag, target };
             self.origins.push(index);
             self.deliveries.push(Delivery { action, destination, kind });
@@ -454,19 +465,10 @@ impl Expansion {
 
     /// Notes a delivery to another server, once for each address and action.
     fn relay(&mut self, index: usize, action: ActionId) {
-        let destination = self.destination(index);
+        let destination = self.nodes.destination(index);
         if self.delivered.insert(Delivered::Relay(action, destination.clone())) {
             self.origins.push(index);
             self.deliveries.push(Delivery { action, destination, kind: DeliveryKind::Relay });
-        }
-    }
-
-    /// The address that led to a node.
-    fn destination(&self, index: usize) -> Address {
-        let address = self.nodes.get(index).and_then(|node| self.nodes.get(node.address));
-        match address.map(|node| &node.item) {
-            Some(Item::Address(address)) => address.clone(),
-            _ => Address::default(),
         }
     }
 }
@@ -475,54 +477,6 @@ impl Expansion {
 fn account_of(user: &str, delimiter: char) -> Work {
     let (user, tag) = user.split_once(delimiter).unwrap_or((user, ""));
     Work::Account { user: user.to_owned(), tag: (!tag.is_empty()).then(|| tag.to_owned()) }
-}
-
-impl Refusal {
-    fn invalid(because: &'static str) -> Self {
-        Self { reply: "550 Invalid recipient".to_owned(), because }
-    }
-
-    fn later(because: &'static str) -> Self {
-        Self { reply: "451 Temporary failure".to_owned(), because }
-    }
-
-    fn expansion(because: &'static str) -> Self {
-        Self { reply: "524 5.2.4 Mailing list expansion problem".to_owned(), because }
-    }
-
-    fn expansion_later(because: &'static str) -> Self {
-        Self { reply: "424 4.2.4 Mailing list expansion problem".to_owned(), because }
-    }
-
-    /// The reply to RCPT, without the address that is added to it.
-    #[must_use]
-    pub fn line(&self) -> &str {
-        &self.reply
-    }
-
-    /// The reply to RCPT for `recipient`, as the client gave it.
-    #[must_use]
-    pub fn reply(&self, recipient: &Address) -> String {
-        format!("{}: <{recipient}>", self.reply)
-    }
-
-    /// Whether the client may try again.
-    #[must_use]
-    pub fn is_temporary(&self) -> bool {
-        self.reply.starts_with('4')
-    }
-
-    /// Why, for the log.
-    #[must_use]
-    pub fn because(&self) -> &'static str {
-        self.because
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.reply, self.because)
-    }
 }
 
 #[cfg(test)]

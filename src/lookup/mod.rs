@@ -1,16 +1,18 @@
 //! The lookup role: tables, DNS, address expansion, rule matching.
 //!
-//! [`rules`], [`expand`] and [`aliases`] decide without I/O and ask for what they need; [`trace`] puts
-//! rules into words; [`dns`] asks name servers, [`maps`] map files, [`programs`] table programs;
-//! [`role`] answers the dispatcher.
+//! [`rules`], [`expand`], [`aliases`] and [`lines`] decide without I/O and ask for what they need;
+//! [`trace`] puts rules into words; [`dns`] asks name servers, [`users`] for accounts, [`maps`] map
+//! files, [`programs`] table programs, [`readers`] for files of users; [`role`] answers the dispatcher.
 
 pub mod dns;
 pub mod expand;
+pub mod lines;
 pub mod programs;
 pub mod rules;
 pub mod trace;
 
 mod maps;
+mod readers;
 mod role;
 mod users;
 

@@ -14,9 +14,10 @@ use platform::Role;
 
 use super::address::Address;
 use super::dns::{Dns, DnsConfig};
-use super::expand::{Delivery, DeliveryKind, Expansion, Step, Target};
+use super::expand::{Contents, Delivery, DeliveryKind, Expansion, Note, Reading, Step, Target};
 use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
+use super::readers::Readers;
 use super::rules::{Client, Session};
 use super::users::Users;
 use crate::config::{LocalAddress, TableId, TableSource};
@@ -27,11 +28,13 @@ use crate::ipc::message::lookup::{
     SessionFacts,
 };
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
+use crate::ipc::message::reader::{ForwardFile, Reads};
+use crate::ipc::message::spawner::{self, UserAnswer};
 use crate::ipc::seal::{Key, Sealed};
 use crate::model::envelope::{self, Exec, LocalDelivery, Route, Source};
 use crate::model::{Mailbox, ReversePath};
 use crate::process::{self, Context, Memory, ParentLink, StartError, Threads};
-use crate::table::{Answer, Question, Service, Tables, UpdateError};
+use crate::table::{Account, Answer, Question, Service, Tables, UpdateError};
 
 /// Largest table file that is read, in bytes.
 const MAX_TABLE: u64 = 512 * 1024 * 1024;
@@ -61,7 +64,7 @@ fn prepare(setup: &Setup) -> Result<Dns, StartError> {
 async fn serve(context: Context, dns: Dns) {
     let tables = Arc::new(Tables::new(&context.setup.config));
     for (id, path) in Tables::files(&context.setup.config) {
-        if let Err(reason) = load(&context.parent, &tables, id, path, Reading::First).await {
+        if let Err(reason) = load(&context.parent, &tables, id, path, Loading::First).await {
             // The parent has read it already: questions to it fail until it can be read again.
             tracing::warn!("warn: lookup: {reason}");
         }
@@ -77,6 +80,7 @@ async fn serve(context: Context, dns: Dns) {
     let lookup = Arc::new(Lookup {
         users: Users::new(&parent),
         programs: Programs::start(&setup.config, &parent),
+        readers: Readers::new(&parent),
         tables,
         maps,
         parent,
@@ -93,6 +97,14 @@ async fn serve(context: Context, dns: Dns) {
                     tracing::error!("warn: lookup: channel: {error}");
                 }
             }
+            (ParentToRole::LookUpIn { userbase, name }, _) => {
+                let lookup = Arc::clone(&lookup);
+                tokio::spawn(async move {
+                    let answer = RoleToParent::Entry(lookup.entry(&userbase, name).await);
+                    // A parent that is gone does not wait.
+                    let _gone = order.responder.reply(&answer, None);
+                });
+            }
             (ParentToRole::Switch(switches), _) => crate::log::set_verbose(switches.verbose),
             _ => {}
         }
@@ -101,7 +113,7 @@ async fn serve(context: Context, dns: Dns) {
 
 /// Why a table's file is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reading {
+enum Loading {
     /// The role begins.
     First,
     /// An administrator wants it.
@@ -115,9 +127,9 @@ async fn load(
     tables: &Arc<Tables>,
     id: TableId,
     path: &str,
-    reading: Reading,
+    loading: Loading,
 ) -> Result<(), String> {
-    let request = RoleToParent::OpenFile { table: id.0, update: reading == Reading::Update };
+    let request = RoleToParent::OpenFile { table: id.0, update: loading == Loading::Update };
     let file = match parent.request(&request, None).await {
         Ok((ParentToRole::File { error: None }, Some(descriptor))) => Ok(File::from(descriptor)),
         Ok((ParentToRole::File { error: Some(error) }, _)) => Err(error),
@@ -171,6 +183,7 @@ struct Lookup {
     maps: Maps,
     programs: Programs,
     users: Users,
+    readers: Arc<Readers>,
     dns: Dns,
     key: Key,
     memory: Memory,
@@ -235,7 +248,7 @@ impl Lookup {
                 self.maps.reopen(id).await.map_err(|reason| format!("{path}: {reason}"))
             }
             TableSource::File(path) => {
-                load(&self.parent, &self.tables, id, path, Reading::Update).await
+                load(&self.parent, &self.tables, id, path, Loading::Update).await
             }
             TableSource::Program { .. } => {
                 self.programs.update(id).await.map_err(|error| error.to_string())
@@ -328,25 +341,20 @@ impl Lookup {
 
     // Recipients.
 
-    /// Expands as far as tables in memory go; what asks for a user goes on in a task.
+    /// Expands as far as tables in memory go; what has to be asked or read goes on in a task.
     fn expand(self: &Arc<Self>, job: Job, responder: Responding) {
         let recipient = Address::new(job.recipient.local(), job.recipient.domain());
         let mut expansion = Expansion::new(recipient, &self.setup.daemon_user);
-        let mut answer = None;
-        loop {
-            match expansion.advance(&self.setup.config, &job.session, answer.as_ref()) {
-                Step::Done(result) => {
-                    self.finish(&job, result, responder);
-                    return;
-                }
-                Step::Ask(question) => match self.known(&question) {
-                    Some(known) => answer = Some(known),
-                    None => {
-                        let lookup = Arc::clone(self);
-                        tokio::spawn(lookup.expand_on(job, expansion, question, responder));
-                        return;
-                    }
-                },
+        let mut step = self.advance(&job, &mut expansion, None);
+        while let Step::Ask(question) = &step
+            && let Some(known) = self.known(question)
+        {
+            step = self.advance(&job, &mut expansion, Some(&known));
+        }
+        match step {
+            Step::Done(result) => self.finish(&job, result, responder),
+            step => {
+                tokio::spawn(Arc::clone(self).expand_on(job, expansion, step, responder));
             }
         }
     }
@@ -355,19 +363,71 @@ impl Lookup {
         self: Arc<Self>,
         job: Job,
         mut expansion: Expansion,
-        mut question: Question,
+        mut step: Step,
         responder: Responding,
     ) {
         loop {
-            let answer = self.answer_to(&question).await;
-            match expansion.advance(&self.setup.config, &job.session, Some(&answer)) {
-                Step::Done(result) => {
-                    self.finish(&job, result, responder);
-                    return;
+            let answer = match step {
+                Step::Done(result) => return self.finish(&job, result, responder),
+                Step::Ask(question) => Some(self.answer_to(&question).await),
+                Step::Read(reading) => {
+                    expansion.supply(self.read(reading).await);
+                    None
                 }
-                Step::Ask(next) => question = next,
+            };
+            step = self.advance(&job, &mut expansion, answer.as_ref());
+        }
+    }
+
+    fn advance(&self, job: &Job, expansion: &mut Expansion, answer: Option<&Answer>) -> Step {
+        let step = expansion.advance(&self.setup.config, &job.session, answer);
+        for note in expansion.take_notes() {
+            match note {
+                Note::Info(text) => tracing::info!("info: {text}"),
+                Note::Warning(text) => tracing::warn!("warn: {text}"),
             }
         }
+        step
+    }
+
+    /// An entry of a userbase, for who delivers.
+    async fn entry(&self, userbase: &str, name: String) -> UserAnswer {
+        let Some(table) = self.setup.config.table_named(userbase) else {
+            return UserAnswer::Failed(format!("there is no table {userbase}"));
+        };
+        let question = Question::Account { table, name: name.clone() };
+        match self.answer_to(&question).await {
+            Answer::Account(Some(Account { uid, gid, home })) => {
+                let groups = vec![gid];
+                UserAnswer::Found(spawner::Account { name, uid, gid, groups, home })
+            }
+            Answer::Account(None) => UserAnswer::NotFound,
+            _ => UserAnswer::Failed(format!("table {userbase} could not answer")),
+        }
+    }
+
+    /// Has a file read by whoever may read it.
+    async fn read(&self, reading: Reading) -> Contents {
+        let (userbase, name, account) = match reading {
+            Reading::Include { path } => {
+                return Contents::Include(self.readers.include(&path).await);
+            }
+            Reading::Forward { userbase, name, account } => (userbase, name, account),
+        };
+        let declared = self.setup.config.table(userbase).map(|table| &table.source);
+        let reads = match declared {
+            _ if self.setup.rootless => Reads::Daemon,
+            Some(TableSource::Users) => Reads::System(name),
+            // Of which there is but one.
+            _ if account.uid == 0 => Reads::System("root".to_owned()),
+            _ => Reads::Entry { uid: account.uid, gid: account.gid },
+        };
+        // Who is not root reads for nobody else, and delivers to nobody else.
+        let foreign = self.setup.rootless && account.uid != platform::privilege::effective_uid();
+        if account.home.is_empty() || foreign {
+            return Contents::Forward(ForwardFile::Absent);
+        }
+        Contents::Forward(self.readers.forward(reads, account.home).await)
     }
 
     async fn answer_to(&self, question: &Question) -> Answer {

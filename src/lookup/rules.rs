@@ -418,6 +418,7 @@ fn contains(negated: bool, test: TableMatch, service: Service, subject: Subject)
 mod tests {
     use super::*;
     use crate::config::tests::good;
+    use crate::spec_case;
     use crate::table::Tables;
 
     fn remote() -> Session {
@@ -435,6 +436,13 @@ mod tests {
     fn local() -> Session {
         let client = Client::Address("127.0.0.1".parse::<std::net::IpAddr>().unwrap().into());
         Session { client, ..remote() }
+    }
+
+    /// A client whose address no table can hold.
+    fn link_local() -> Session {
+        let address = "fe80::1".parse::<std::net::IpAddr>().unwrap();
+        let scope = Some(crate::config::Scope { index: 2, name: "eth0".to_owned() });
+        Session { client: Client::Address(LocalAddress { address, scope }), ..remote() }
     }
 
     fn submitted() -> Session {
@@ -512,6 +520,21 @@ mod tests {
             (160, any("tls"), remote(), "a@d", false),
             (160, any("tls"), Session { tls: true, ..remote() }, "a@d", true),
             (0, any("!tls"), remote(), "a@d", true),
+            // Two backslashes in the file are a literal backslash and any character.
+            (
+                161,
+                "match from any for domain regex \"^re[0-9]+\\\\.org$\" action a".into(),
+                remote(),
+                "alice@re12.org",
+                false,
+            ),
+            (
+                161,
+                "match from any for domain regex \"^re[0-9]+\\.org$\" action a".into(),
+                remote(),
+                "alice@re12.org",
+                true,
+            ),
             (
                 162,
                 "match from any for rcpt-to \"alice@rt.org\" action a".into(),
@@ -521,6 +544,10 @@ mod tests {
             ),
             (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@b.w", true),
             (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@c.b.w", false),
+            (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@w", false),
+            // As decided: whoever it is.
+            (0, any(""), link_local(), "a@d", true),
+            (0, of("from src \"::/0\""), link_local(), "a@d", false),
             (164, of("from rdns"), remote(), "a@d", false),
             (164, of("!from rdns"), remote(), "a@d", true),
             (165, of("from rdns \"m.r.x\""), named("M.r.x"), "a@d", true),
@@ -558,13 +585,13 @@ mod tests {
             let action = Verdict::Action { rule: 0, action: ActionId(0) };
             let expected = if expected { action } else { Verdict::NoRule };
             assert_eq!(verdict, expected, "config case {number}: {rule}");
+            spec_case::ran("config", number);
         }
     }
 
     #[test]
     fn an_address_that_an_expansion_produced_comes_from_this_machine() {
         let cases = [
-            // config case 175
             ("from local", true),
             ("from any", true),
             ("from src \"local\"", true),
@@ -580,23 +607,28 @@ mod tests {
             let verdict = search(&rule, &named("m.r.x"), "y@intonly.org", true);
             assert_eq!(matches!(verdict, Verdict::Action { .. }), expected, "{from}");
         }
+        let rule = "match from local for domain intonly.org action a";
+        let action = Verdict::Action { rule: 0, action: ActionId(0) };
+        assert_eq!(search(rule, &remote(), "y@intonly.org", true), action);
+        assert_eq!(search(rule, &remote(), "y@intonly.org", false), Verdict::NoRule);
+        spec_case::ran("config", 175);
     }
 
     #[test]
     fn the_first_rule_that_matches_decides() {
         let rules = "match for domain \"x\" action a\nmatch for domain \"d\" reject\n\
                      match for any action a";
-        // config case 149
         assert_eq!(search(rules, &local(), "a@d", false), Verdict::Reject { rule: 1 });
+        spec_case::ran("config", 149);
         let last = Verdict::Action { rule: 2, action: ActionId(0) };
         assert_eq!(search(rules, &local(), "a@e", false), last);
     }
 
     #[test]
     fn a_table_that_fails_ends_the_search_if_it_is_reached() {
-        // config case 174
         let rules = "table t file:/list\nmatch for domain <t> reject\nmatch for any action a";
         assert_eq!(search(rules, &local(), "a@d", false), Verdict::Failed);
         assert_eq!(search(rules, &remote(), "a@d", false), Verdict::NoRule);
+        spec_case::ran("config", 174);
     }
 }

@@ -20,6 +20,12 @@ pub const LEASED_IDS: u32 = 1024;
 pub const WORKER_ANSWER: usize = 4 * 1024;
 /// A commit older than this is refused and cancelled.
 pub const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+/// A `.forward` of this many bytes or more is not used.
+pub const FORWARD_FILE: usize = 4096;
+/// Largest file that an alias may include, in bytes.
+pub const INCLUDED_LIST: usize = 1024 * 1024;
+/// Bytes of an included file that are passed on at once.
+pub const INCLUDED_PIECE: usize = 48 * 1024;
 /// Longest line of a command, in bytes, without line end.
 pub const COMMAND_LINE: usize = 2047;
 /// Longest line of a message, in bytes, without line end.

@@ -1,5 +1,5 @@
-//! What roles may ask of the parent: opening configured files, looking up users, starting workers
-//! and table programs.
+//! What roles may ask of the parent: opening configured files, looking up users, starting workers,
+//! readers and table programs.
 //!
 //! None of it may hang: files are opened non-blocking, users and processes are the spawner's business.
 
@@ -13,14 +13,15 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::prepare::Prepared;
-use crate::config::{Config, TableId, TableSource};
+use crate::config::{Action, ActionKind, Config, TableId, TableSource};
 use crate::ipc::link::Responder;
 use crate::ipc::message::parent::{
     FileVersion, MapAnswer, ParentToRole, RoleToParent, WorkerFailure,
 };
+use crate::ipc::message::reader::Reads;
 use crate::ipc::message::spawner::{
-    Account, OfflineOrder, ParentToSpawner, ProgramOrder, SpawnerSetup, SpawnerToParent,
-    UserAnswer, WorkerOrder,
+    Account, OfflineOrder, ParentToSpawner, ProgramOrder, ReaderOrder, SpawnerSetup,
+    SpawnerToParent, UserAnswer, WorkerOrder,
 };
 use crate::ipc::message::worker::{Identity, JobRecord, identity_key};
 use crate::ipc::neighbour::Neighbour;
@@ -37,6 +38,8 @@ type Answer = Responder<ParentToRole, RoleToParent>;
 pub struct Offices {
     /// The spawner, whichever process it is now.
     pub spawner: Neighbour<ParentToSpawner, SpawnerToParent>,
+    /// Lookup, whichever process it is now.
+    pub lookup: Neighbour<ParentToRole, RoleToParent>,
     config: Arc<Config>,
     job_key: Key,
     setup: SpawnerSetup,
@@ -47,6 +50,7 @@ impl Offices {
     pub fn new(prepared: &Prepared) -> Self {
         Self {
             spawner: Neighbour::default(),
+            lookup: Neighbour::default(),
             config: Arc::clone(&prepared.config),
             job_key: prepared.job_key.clone(),
             setup: prepared.spawner_setup.clone(),
@@ -77,6 +81,10 @@ impl Offices {
                         Err(error) => (ParentToRole::TableProgram { error: Some(error) }, None),
                     }
                 }
+                RoleToParent::StartReader(reads) => match offices.start_reader(reads).await {
+                    Ok(channel) => (ParentToRole::Reader { error: None }, Some(channel)),
+                    Err(error) => (ParentToRole::Reader { error: Some(error) }, None),
+                },
                 RoleToParent::StartWorker { identity, ticket } => {
                     match offices.start_worker(identity, &ticket).await {
                         Ok(channel) => (ParentToRole::Worker(Ok(())), Some(channel)),
@@ -132,6 +140,22 @@ impl Offices {
         self.config.table(TableId(table)).map(|table| &table.source)
     }
 
+    /// Answers what a worker has asked of the spawner.
+    pub fn answer_spawner(
+        &self,
+        question: SpawnerToParent,
+        responder: Responder<ParentToSpawner, SpawnerToParent>,
+    ) {
+        // Everything else it says is an answer.
+        let SpawnerToParent::LookUpIn { userbase, name } = question else { return };
+        let offices = self.clone();
+        tokio::spawn(async move {
+            let answer = ParentToSpawner::User(offices.look_up_in(userbase, name).await);
+            // A spawner that is gone does not wait.
+            let _gone = responder.reply(&answer, None);
+        });
+    }
+
     /// Has the messages submitted that were kept while the server was down.
     ///
     /// The spawner may end meanwhile: the next one begins anew, with what is left.
@@ -180,6 +204,24 @@ impl Offices {
         }
     }
 
+    /// Looks a user up in a table that some action has as its userbase.
+    async fn look_up_in(&self, userbase: String, name: String) -> UserAnswer {
+        let table = self.config.table_named(&userbase);
+        let is_userbase = |action: &Action| match &action.kind {
+            ActionKind::Local(local) => Some(local.userbase) == table,
+            ActionKind::Relay(_) => false,
+        };
+        if !self.config.actions.iter().any(is_userbase) {
+            return UserAnswer::Failed(format!("{userbase} is no userbase"));
+        }
+        let request = ParentToRole::LookUpIn { userbase, name };
+        match self.lookup.request(&request, None).await {
+            Ok((RoleToParent::Entry(answer), _)) => answer,
+            Ok(_) => UserAnswer::Failed("lookup did not answer the question".to_owned()),
+            Err(error) => UserAnswer::Failed(error.to_string()),
+        }
+    }
+
     /// Starts a worker for a job that the queue has sealed; the dispatcher only names it.
     async fn start_worker(
         &self,
@@ -206,13 +248,65 @@ impl Offices {
         }
     }
 
+    /// Starts a reader for lookup, which may name whose files are read and has only what the reader
+    /// lets through.
+    async fn start_reader(&self, reads: Reads) -> Result<OwnedFd, String> {
+        let account = match reads {
+            Reads::Daemon => self.daemon()?,
+            Reads::Entry { uid: 0, .. } => return Err("no entry reads as root".to_owned()),
+            Reads::Entry { uid, gid } => Account {
+                name: format!("user {uid}"),
+                uid,
+                gid,
+                groups: vec![gid],
+                home: "/".to_owned(),
+            },
+            Reads::System(name) => match self.look_up(name).await {
+                UserAnswer::Found(account) => account,
+                UserAnswer::NotFound => return Err("the user is gone".to_owned()),
+                UserAnswer::Failed(reason) => return Err(reason),
+            },
+        };
+        if self.setup.rootless && account.uid != platform::privilege::effective_uid() {
+            return Err(format!("{}: only root can read for others", account.name));
+        }
+        let (ours, theirs) = platform::fd::socketpair().map_err(|error| error.to_string())?;
+        let order = ParentToSpawner::StartReader(ReaderOrder { account });
+        match self.spawner.request(&order, Some(theirs)).await {
+            Ok((SpawnerToParent::Started { error: None }, _)) => Ok(ours),
+            Ok((SpawnerToParent::Started { error: Some(error) }, _)) => Err(error),
+            Ok(_) => Err("the spawner did not answer the question".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The daemon's own account: of a rootless one, that of who started it.
+    fn daemon(&self) -> Result<Account, String> {
+        if let Some(daemon) = &self.setup.daemon {
+            return Ok(daemon.clone());
+        }
+        let own = platform::privilege::current_identity().map_err(|error| error.to_string())?;
+        Ok(Account {
+            name: "the daemon".to_owned(),
+            uid: own.uid,
+            gid: own.gid,
+            groups: own.groups,
+            home: "/".to_owned(),
+        })
+    }
+
     /// The account that a worker of this identity runs as.
     async fn account_of(
         &self,
         identity: &Identity,
         record: &JobRecord,
     ) -> Result<Account, WorkerFailure> {
-        let account = match self.look_up(identity.account.clone()).await {
+        let name = identity.account.clone();
+        let answer = match &identity.userbase {
+            Some(userbase) => self.look_up_in(userbase.clone(), name).await,
+            None => self.look_up(name).await,
+        };
+        let account = match answer {
             UserAnswer::Found(account) => account,
             UserAnswer::Failed(_) => return Err(failed_look_up()),
             UserAnswer::NotFound if identity.account == record.user => {
@@ -230,7 +324,8 @@ impl Offices {
             return if own { Ok(account) } else { Err(refused()) };
         }
         if account.uid != 0 {
-            return Ok(account);
+            // The mailbox of root is that of user 0.
+            return if identity.root_mailbox { Err(refused()) } else { Ok(account) };
         }
         // Nobody works as root; root's mailbox is appended to by the daemon's own user.
         match &self.setup.daemon {
@@ -302,7 +397,12 @@ mod tests {
     fn offices() -> Offices {
         Offices {
             spawner: Neighbour::default(),
-            config: Arc::new(good("action \"a\" maildir\nmatch for local action \"a\"")),
+            lookup: Neighbour::default(),
+            config: Arc::new(good(
+                "table users { alice = \"1:1:/\" }\ntable aliases { a = b }\n\
+                 action \"a\" maildir userbase <users> alias <aliases>\n\
+                 match for local action \"a\"",
+            )),
             job_key: Key::new([1; 32]),
             setup: SpawnerSetup {
                 daemon: None,
@@ -321,6 +421,7 @@ mod tests {
             envelope: EnvelopeId::new(0x1_0000_0001).unwrap(),
             identity: identity.clone(),
             user: "alice".to_owned(),
+            userbase: None,
             method: Method::Mbox,
             overridden: false,
             wrapper: None,
@@ -360,12 +461,19 @@ mod tests {
     #[tokio::test]
     async fn a_worker_is_started_only_for_a_job_that_the_queue_has_sealed() {
         let offices = offices();
-        let alice = Identity { account: "alice".to_owned(), root_mailbox: false, programs: false };
-        let root = Identity { account: "root".to_owned(), root_mailbox: true, programs: false };
+        let named = |account: &str, root_mailbox| Identity {
+            account: account.to_owned(),
+            userbase: None,
+            root_mailbox,
+            programs: false,
+        };
+        let (alice, root) = (named("alice", false), named("root", true));
+        let elsewhere = Identity { userbase: Some("users".to_owned()), ..alice.clone() };
         let key = identity_key(&offices.job_key, &alice);
         let foreign = identity_key(&Key::new([2; 32]), &alice);
         let forged = [
             ("with another key", alice.clone(), foreign.seal(&record(&alice)).unwrap()),
+            ("for a namesake", elsewhere, key.seal(&record(&alice)).unwrap()),
             ("for another identity", root.clone(), key.seal(&record(&alice)).unwrap()),
             ("that names another", alice.clone(), key.seal(&record(&root)).unwrap()),
         ];
@@ -377,5 +485,22 @@ mod tests {
         }
         let genuine = key.seal(&record(&alice)).unwrap();
         assert!(timeout(soon, offices.start_worker(alice, &genuine)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn lookup_and_workers_get_no_more_than_they_may_name() {
+        let offices = offices();
+        let soon = Duration::from_millis(200);
+        // What is refused is refused at once; what is believed waits for a spawner or a lookup.
+        let root = Reads::Entry { uid: 0, gid: 0 };
+        assert!(matches!(timeout(soon, offices.start_reader(root)).await, Ok(Err(_))));
+        let entry = Reads::Entry { uid: 1, gid: 1 };
+        assert!(timeout(soon, offices.start_reader(entry)).await.is_err());
+        let look_up = |table: &str| offices.look_up_in(table.to_owned(), "alice".to_owned());
+        for table in ["aliases", "no such table", "<localnames>"] {
+            let answer = timeout(soon, look_up(table)).await;
+            assert!(matches!(answer, Ok(UserAnswer::Failed(_))), "{table}: {answer:?}");
+        }
+        assert!(timeout(soon, look_up("users")).await.is_err());
     }
 }

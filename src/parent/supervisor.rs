@@ -262,10 +262,12 @@ impl Supervisor {
             Link::<ParentToSpawner, SpawnerToParent>::open(ours, PARENT_WINDOW)?;
         let order = ParentToSpawner::Setup(self.prepared.spawner_setup.clone());
         let first = link.clone();
+        let offices = self.offices.clone();
         tokio::spawn(async move {
             let _gone = first.notice(&order, None).await;
-            // The spawner only answers; what it says unasked is not a message.
-            while arrivals.recv().await.is_some() {}
+            while let Some(arrived) = arrivals.recv().await {
+                offices.answer_spawner(arrived.message, arrived.responder);
+            }
         });
         self.offices.spawner.replace(link);
         self.spawner = Some(pid);
@@ -348,6 +350,8 @@ impl Supervisor {
                 let _gone = said.responder.reply(&ParentToRole::Administered { done }, None);
             }
             RoleToParent::Cleared(ids) => self.suspects.cleared(&ids),
+            // Not allowed but as an answer.
+            RoleToParent::Entry(_) => {}
             RoleToParent::InFlight(ids) => {
                 self.suspects.in_flight(ids);
                 let _gone = said.responder.reply(&ParentToRole::Noted, None);
@@ -367,6 +371,7 @@ impl Supervisor {
             | RoleToParent::OpenFile { .. }
             | RoleToParent::StartTableProgram { .. }
             | RoleToParent::OpenMap { .. }
+            | RoleToParent::StartReader(_)
             | RoleToParent::StartWorker { .. } => {
                 self.offices.answer(said.message, said.responder);
             }
@@ -377,6 +382,9 @@ impl Supervisor {
         tracing::debug!("debug: {} ready ({confinement})", role.name());
         if let Some(slot) = self.slots.get_mut(&role) {
             slot.ready(confinement);
+            if role == Role::Lookup {
+                self.offices.lookup.replace(slot.link.clone());
+            }
         }
         let all = ROLES
             .iter()

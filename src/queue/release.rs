@@ -6,7 +6,7 @@ use super::record;
 use super::role::{Event, MessageCounts, Queue};
 use super::store::{Health, StoreError, StoredEnvelope};
 use super::suspects::Turn;
-use crate::config::{ActionKind, LocalAction};
+use crate::config::{ActionKind, LocalAction, TableSource};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{Delivery, QueueToDispatcher};
 use crate::ipc::message::scheduler::{HoldRelease, QueueToScheduler, SchedulerToQueue};
@@ -266,6 +266,9 @@ impl Queue {
     ) -> Option<JobRecord> {
         let config = &self.setup.config;
         let method = Method::of(action, local.exec.as_ref())?;
+        let userbase = config.table(action.userbase);
+        let userbase = userbase.filter(|table| table.source != TableSource::Users);
+        let userbase = userbase.map(|table| table.name.clone());
         let account = action.user.clone().unwrap_or_else(|| local.user.clone());
         let root_mailbox = account == "root" && method == Method::Mbox;
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));
@@ -276,8 +279,15 @@ impl Queue {
         Some(JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,
-            identity: Identity { account, root_mailbox, programs },
+            identity: Identity {
+                account,
+                // `user` names an account of the system.
+                userbase: userbase.clone().filter(|_| action.user.is_none()),
+                root_mailbox,
+                programs,
+            },
             user: local.user.clone(),
+            userbase,
             method,
             overridden,
             wrapper: wrapper.map(|wrapper| wrapper.command.clone()),

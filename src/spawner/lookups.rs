@@ -14,6 +14,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Questions of one worker under way at once; a worker asks one at a time.
 const OF_ONE_WORKER: usize = 4;
 
+/// Entries of userbases that the parent is asked for at once.
+const ENTRIES: u32 = 64;
+
 /// Who asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Asker {
@@ -64,6 +67,24 @@ impl Lookups {
     }
 }
 
+/// Questions about entries of userbases, which the parent has answered by lookup. It always answers.
+#[derive(Debug, Default)]
+pub(super) struct Entries(HashMap<u32, Asker>);
+
+impl Entries {
+    /// Notes a question; the number to ask the parent with. `None` if there are too many.
+    pub(super) fn begin(&mut self, asker: Asker) -> Option<u32> {
+        let number = (1..=ENTRIES).find(|number| !self.0.contains_key(number))?;
+        self.0.insert(number, asker);
+        Some(number)
+    }
+
+    /// Who asked the question that was answered.
+    pub(super) fn end(&mut self, number: u32) -> Option<Asker> {
+        self.0.remove(&number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +103,18 @@ mod tests {
         assert_eq!(lookups.deadline(), Some(later + LIMIT));
         assert_eq!(lookups.give_up(), [Asker::Worker(Pid(2), 1)]);
         assert_eq!(lookups.deadline(), None);
+    }
+
+    #[test]
+    fn entries_of_userbases_have_their_askers_and_a_limit() {
+        let mut entries = Entries::default();
+        let numbers: Vec<_> =
+            (0..ENTRIES).map_while(|worker| entries.begin(Asker::Worker(Pid(2), worker))).collect();
+        assert_eq!(numbers.len(), ENTRIES as usize);
+        assert_eq!(entries.begin(Asker::Parent(1)), None);
+        assert_eq!(entries.end(numbers[3]), Some(Asker::Worker(Pid(2), 3)));
+        assert_eq!(entries.end(numbers[3]), None);
+        assert_eq!(entries.begin(Asker::Parent(1)), Some(numbers[3]));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod lookups;
 mod mailbox;
 mod program;
+mod readers;
 mod role;
 mod worker;
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -14,11 +14,13 @@ use platform::process::{
     signal,
 };
 
-use super::lookups::{Asker, Lookups};
+use super::lookups::{Asker, Entries, Lookups};
 use super::mailbox;
 use super::program::Programs;
+use super::readers::Readers;
 use super::worker::{Starter, Worker};
 use crate::ipc::blocking::{Channel, ChannelError};
+use crate::ipc::frame::Kind;
 use crate::ipc::message::spawner::{
     Duty, OfflineOrder, ParentToSpawner, SpawnerSetup, SpawnerToParent, SpawnerToWorker,
     UserAnswer, WorkerOrder, WorkerToSpawner,
@@ -60,9 +62,11 @@ struct Spawner {
     signals: SignalPipe,
     setup: Option<SpawnerSetup>,
     workers: Vec<Delivery>,
+    readers: Readers,
     helper: Option<Worker>,
     submitter: Option<Submitter>,
     lookups: Lookups,
+    entries: Entries,
     mailboxes: Vec<Mailbox>,
     programs: Programs,
 }
@@ -110,9 +114,11 @@ impl Spawner {
             signals,
             setup: None,
             workers: Vec::new(),
+            readers: Readers::default(),
             helper: None,
             submitter: None,
             lookups: Lookups::default(),
+            entries: Entries::default(),
             mailboxes: Vec::new(),
             programs: Programs::default(),
         })
@@ -131,6 +137,7 @@ impl Spawner {
             for (index, readable) in ready.workers.into_iter().enumerate() {
                 self.hear_worker(index, readable);
             }
+            self.readers.hear(&ready.readers);
             // Last: it changes the order of workers.
             if ready.signals {
                 while self.signals.next()?.is_some() {}
@@ -168,27 +175,30 @@ impl Spawner {
             watched.into_iter().map(|is| is && readable.next().unwrap_or_default()).collect();
         let helper = self.helper.is_some() && workers.remove(0);
         let submitter = self.submitter.is_some() && workers.remove(0);
-        Ok(Ready { signals, parent, helper, submitter, workers })
+        let readers = workers.split_off(self.workers.len());
+        Ok(Ready { signals, parent, helper, submitter, workers, readers })
     }
 
-    /// The helper, the submitter and the delivery workers, those of them that there are.
+    /// The helper, the submitter, the delivery workers and the readers, those of them that there are.
     fn everyone(&self) -> impl Iterator<Item = &Worker> {
         let submitter = self.submitter.iter().map(|submitter| &submitter.worker);
         let deliveries = self.workers.iter().map(|delivery| &delivery.worker);
-        self.helper.iter().chain(submitter).chain(deliveries)
+        self.helper.iter().chain(submitter).chain(deliveries).chain(self.readers.workers())
     }
 
     /// As [`Spawner::everyone`].
     fn everyone_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         let submitter = self.submitter.iter_mut().map(|submitter| &mut submitter.worker);
         let deliveries = self.workers.iter_mut().map(|delivery| &mut delivery.worker);
-        self.helper.iter_mut().chain(submitter).chain(deliveries)
+        let readers = self.readers.workers_mut();
+        self.helper.iter_mut().chain(submitter).chain(deliveries).chain(readers)
     }
 
     fn reap(&mut self) -> io::Result<()> {
         while let Some((pid, status)) = reap()? {
             self.mailboxes.retain(|mailbox| mailbox.pid != pid);
             self.programs.ended(pid, status);
+            self.readers.ended(pid, status);
             if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
                 let gone = self.workers.swap_remove(index);
                 if matches!(status, ExitStatus::Signaled(_)) {
@@ -236,10 +246,20 @@ impl Spawner {
         while let Some(received) = self.parent.next_message()? {
             let number = received.number;
             match received.message {
+                None if received.kind == Kind::Reply => {
+                    if let Some(asker) = self.entries.end(number) {
+                        self.answer(asker, UserAnswer::Failed("the parent refused".to_owned()));
+                    }
+                }
                 None => {}
                 Some(ParentToSpawner::Setup(setup)) => {
                     self.setup = Some(setup);
                     self.parent.credit(1);
+                }
+                Some(ParentToSpawner::User(answer)) => {
+                    if let Some(asker) = self.entries.end(number) {
+                        self.answer(asker, answer);
+                    }
                 }
                 Some(ParentToSpawner::LookUpUser { name }) => {
                     self.look_up(Asker::Parent(number), name);
@@ -250,6 +270,14 @@ impl Spawner {
                     let channel = received.descriptor;
                     let started =
                         setup.and_then(|setup| self.programs.start(setup, order, channel));
+                    let error = started.err().map(|error| error.to_string());
+                    self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
+                }
+                Some(ParentToSpawner::StartReader(order)) => {
+                    let starter = starter(&self.program, &self.flags, self.setup.as_ref());
+                    let lookup = received.descriptor;
+                    let started =
+                        starter.and_then(|starter| self.readers.start(&starter, order, lookup));
                     let error = started.err().map(|error| error.to_string());
                     self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
                 }
@@ -299,11 +327,7 @@ impl Spawner {
     }
 
     fn starter(&self) -> io::Result<Starter<'_>> {
-        let setup = self.setup.as_ref().ok_or_else(|| io::Error::other("there is no set-up"))?;
-        if setup.daemon.is_none() && !setup.rootless {
-            return Err(io::Error::other("there is no account for the daemon"));
-        }
-        Ok(Starter { program: &self.program, flags: &self.flags, setup })
+        starter(&self.program, &self.flags, self.setup.as_ref())
     }
 
     fn look_up(&mut self, asker: Asker, name: String) {
@@ -324,6 +348,18 @@ impl Spawner {
         if !matches!(asked, Some(Ok(()))) {
             self.lookups.end(number);
             self.answer(asker, UserAnswer::Failed("the look-up could not be asked".to_owned()));
+        }
+    }
+
+    /// Has the parent look up an entry of a userbase.
+    fn look_up_in(&mut self, asker: Asker, userbase: String, name: String) {
+        let Some(number) = self.entries.begin(asker) else {
+            return self.answer(asker, UserAnswer::Failed("too many look-ups".to_owned()));
+        };
+        let question = SpawnerToParent::LookUpIn { userbase, name };
+        if let Err(error) = self.parent.request(number, &question, None) {
+            self.entries.end(number);
+            self.answer(asker, UserAnswer::Failed(error.to_string()));
         }
     }
 
@@ -406,8 +442,12 @@ impl Spawner {
         let pid = worker.pid;
         for (number, question) in questions {
             match question {
-                WorkerToSpawner::LookUpUser { name } => {
-                    self.look_up(Asker::Worker(pid, number), name);
+                WorkerToSpawner::LookUpUser { name, userbase } => {
+                    let asker = Asker::Worker(pid, number);
+                    match userbase {
+                        Some(userbase) => self.look_up_in(asker, userbase, name),
+                        None => self.look_up(asker, name),
+                    }
                 }
                 WorkerToSpawner::OpenMailbox => self.open_mailbox(index, number),
                 WorkerToSpawner::User(_) => {}
@@ -449,6 +489,19 @@ impl Spawner {
     }
 }
 
+/// How workers are started, once the parent has said what holds for all.
+fn starter<'a>(
+    program: &'a Path,
+    flags: &'a [OsString],
+    setup: Option<&'a SpawnerSetup>,
+) -> io::Result<Starter<'a>> {
+    let setup = setup.ok_or_else(|| io::Error::other("there is no set-up"))?;
+    if setup.daemon.is_none() && !setup.rootless {
+        return Err(io::Error::other("there is no account for the daemon"));
+    }
+    Ok(Starter { program, flags, setup })
+}
+
 /// Whose mailbox a worker may have: its own identity's, or root's if it is there for that.
 fn account_of(delivery: &Delivery) -> platform::users::Account {
     let Delivery { identity, uid, gid, .. } = delivery;
@@ -470,4 +523,5 @@ struct Ready {
     helper: bool,
     submitter: bool,
     workers: Vec<bool>,
+    readers: Vec<bool>,
 }

@@ -43,10 +43,12 @@ pub(super) struct Worker {
 }
 
 impl Starter<'_> {
-    /// Starts a worker for `duty`; `jobs` is its channel to the dispatcher.
+    /// Starts a worker for `duty`; `jobs` is its channel to whom it works for: the
+    /// dispatcher, or lookup for a reader.
     pub(super) fn start(&self, duty: Duty, jobs: Option<BorrowedFd<'_>>) -> io::Result<Worker> {
         let name = match &duty {
             Duty::Deliver(order) => order.identity.account.clone(),
+            Duty::Read(order) => format!("reading as {}", order.account.name),
             Duty::Submit(_) => "offline messages".to_owned(),
             Duty::Users => "user look-ups".to_owned(),
         };

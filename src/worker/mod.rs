@@ -1,4 +1,4 @@
-//! What delivery workers do: maildir, mbox, LMTP, commands.
+//! What workers do: deliveries by maildir, mbox, LMTP and commands, and reading `.forward` files.
 //!
 //! A worker runs under one delivery identity, takes jobs from the dispatcher, and answers each
 //! once. The parts below are plain functions over files, streams and bytes, so that the `mail.*`
@@ -7,8 +7,10 @@
 pub mod body;
 pub mod command;
 pub mod format;
+pub mod forward;
 #[cfg(test)]
 mod hostile;
+pub mod include;
 pub mod intake;
 pub mod lmtp;
 pub mod maildir;
@@ -17,6 +19,7 @@ mod offline;
 pub mod perform;
 pub mod plan;
 pub mod program;
+mod reader;
 pub mod report;
 pub mod serve;
 pub mod sync;

@@ -31,8 +31,8 @@ const LMTP_NAME: &str = "localhost";
 
 /// What others do for a worker.
 pub trait Office {
-    /// Looks a user up.
-    fn look_up(&mut self, name: &str) -> UserAnswer;
+    /// Looks a user up, in a table or among the accounts of the system.
+    fn look_up(&mut self, name: &str, userbase: Option<&str>) -> UserAnswer;
 
     /// Opens and locks the system mailbox of the worker's own identity.
     ///
@@ -148,8 +148,10 @@ impl Performer {
             Ok(true) => return Err(Report { outcome: Outcome::Loop, exit: 0 }),
             Err(_) => return Err(Report::temporary("Error reading body")),
         }
-        let directory = if needs_directory(record) && record.user != self.account.name {
-            home_of(office.look_up(&record.user))?
+        let is_own =
+            record.user == self.account.name && record.userbase == record.identity.userbase;
+        let directory = if needs_directory(record) && !is_own {
+            home_of(office.look_up(&record.user, record.userbase.as_deref()))?
         } else {
             self.account.home.clone()
         };
@@ -294,8 +296,12 @@ mod tests {
     struct Desk(PathBuf);
 
     impl Office for Desk {
-        fn look_up(&mut self, name: &str) -> UserAnswer {
+        fn look_up(&mut self, name: &str, userbase: Option<&str>) -> UserAnswer {
             match name {
+                "alice" if userbase == Some("virtual") => {
+                    let home = self.0.join("virtual");
+                    UserAnswer::Found(account("alice", home.to_str().unwrap(), 1000))
+                }
                 "alice" => UserAnswer::Found(account("alice", self.0.to_str().unwrap(), 1000)),
                 "broken" => UserAnswer::Failed("no server".to_owned()),
                 _ => UserAnswer::NotFound,
@@ -456,6 +462,15 @@ mod tests {
             job.record.user = user.to_owned();
             assert_eq!(stats(1000, false, home.path(), &[job]), [expected], "{user:?}");
         }
+    }
+
+    #[test]
+    fn a_recipient_is_found_in_the_userbase_of_its_action() {
+        let home = tempfile::tempdir().unwrap();
+        let mut there = job(maildir(Some("~/Mail")), "x");
+        there.record.userbase = Some("virtual".to_owned());
+        assert_eq!(stats(1000, false, home.path(), &[there]), ["Delivered"]);
+        assert_eq!(new_messages(&home.path().join("alice/virtual/Mail")).len(), 1);
     }
 
     #[test]

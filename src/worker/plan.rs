@@ -172,8 +172,14 @@ pub(super) mod tests {
         JobRecord {
             job: 1,
             envelope: MessageId::new(1).unwrap().envelope(std::num::NonZeroU32::MIN),
-            identity: Identity { account: "vmail".to_owned(), root_mailbox: false, programs },
+            identity: Identity {
+                account: "vmail".to_owned(),
+                userbase: None,
+                root_mailbox: false,
+                programs,
+            },
             user: "alice".to_owned(),
+            userbase: None,
             method,
             overridden: false,
             wrapper: None,

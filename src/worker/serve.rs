@@ -2,7 +2,7 @@
 //! none for a while.
 //!
 //! It starts with the spawner's rights on two descriptors: the control channel to the spawner and,
-//! for deliveries, the job channel to the dispatcher. It takes the ids of its identity before it
+//! for deliveries, the job channel to the dispatcher (for readers, the channel to lookup). It takes the ids of its identity before it
 //! looks at a job, does only jobs that are sealed for it, and answers each once.
 
 use std::collections::VecDeque;
@@ -20,6 +20,7 @@ use platform::process::{Interest, PollEntry, poll};
 use super::intake::{Intake, Order};
 use super::offline;
 use super::perform::{Job, LockedMailbox, Office, Performer};
+use super::reader::{self, Questions};
 use super::report::{Failed, OS_ERROR, Report};
 use super::users;
 use crate::ipc::blocking::{Channel, ChannelError};
@@ -73,6 +74,12 @@ fn begin() -> Result<(), StartError> {
             make_undumpable().map_err(confine("not dumpable"))?;
             offline::submit(control, &order, setup.rootless).map_err(prepare("offline messages"))
         }
+        Duty::Read(order) => {
+            let mut questions =
+                Questions::new(inherited(JOB_CHANNEL)?).map_err(prepare("question channel"))?;
+            become_reader(&order.account, setup.rootless)?;
+            Ok(reader::serve(&mut control, &mut questions)?)
+        }
         Duty::Users => {
             if let Some(daemon) = &setup.daemon {
                 become_account(daemon, setup.rootless)?;
@@ -97,14 +104,28 @@ fn confine(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Confine { role: Role::Worker.name(), step, source }
 }
 
+/// Takes the ids of who delivers. Nobody delivers as root.
 fn become_account(account: &Account, rootless: bool) -> Result<(), StartError> {
+    if !rootless && account.uid == 0 {
+        return Err(confine("ids")(io::Error::from(io::ErrorKind::PermissionDenied)));
+    }
+    take_ids(account, rootless)
+}
+
+/// Takes the ids of who reads, and gives up everything but reading. Root's own `.forward` is the one
+/// thing that nobody else could read.
+fn become_reader(account: &Account, rootless: bool) -> Result<(), StartError> {
+    take_ids(account, rootless)?;
+    std::env::set_current_dir("/").map_err(prepare("/"))?;
+    platform::sandbox::confine_worker(&[PathBuf::from("/")]).map_err(confine("sandbox"))?;
+    Ok(())
+}
+
+fn take_ids(account: &Account, rootless: bool) -> Result<(), StartError> {
     set_umask(0o077);
     set_limits_for(Role::Worker).map_err(confine("limits"))?;
     if !rootless {
         let Account { uid, gid, groups, .. } = account;
-        if *uid == 0 {
-            return Err(confine("ids")(io::Error::from(io::ErrorKind::PermissionDenied)));
-        }
         let identity = Identity { uid: *uid, gid: *gid, groups: groups.clone() };
         drop_to(&identity).map_err(confine("ids"))?;
     }
@@ -296,8 +317,9 @@ impl Spawner {
 }
 
 impl Office for Spawner {
-    fn look_up(&mut self, name: &str) -> UserAnswer {
-        match self.ask(&WorkerToSpawner::LookUpUser { name: name.to_owned() }) {
+    fn look_up(&mut self, name: &str, userbase: Option<&str>) -> UserAnswer {
+        let userbase = userbase.map(str::to_owned);
+        match self.ask(&WorkerToSpawner::LookUpUser { name: name.to_owned(), userbase }) {
             Ok((SpawnerToWorker::User(answer), _)) => answer,
             Ok(_) => UserAnswer::Failed("the spawner answered something else".to_owned()),
             Err(error) => UserAnswer::Failed(error),

@@ -71,7 +71,7 @@ const QUEUE: Profile =
     Profile { calls: &[BASE, PASSED_FILES, FILES], limited: &[BASE_LIMITED, LOCKS], families: &[] };
 
 const WORKER: Profile = Profile {
-    calls: &[BASE, PASSED_FILES, FILES, CONNECTING],
+    calls: &[BASE, PASSED_FILES, FILES, CONNECTING, ALARM],
     limited: &[BASE_LIMITED, LOCKS],
     families: &[libc::AF_INET, libc::AF_INET6, libc::AF_UNIX],
 };
@@ -313,6 +313,13 @@ const FILES: &[i64] = &[
     libc::SYS_stat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_unlink,
+];
+
+/// An end of the process that it sets itself.
+const ALARM: &[i64] = &[
+    libc::SYS_setitimer,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_alarm,
 ];
 
 /// Locks of files, of the process and of the open file.

@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 use std::{mem, ptr};
 
 use nix::errno::Errno;
@@ -79,6 +80,23 @@ pub fn kill_group(leader: Pid, signal: Signal) -> io::Result<()> {
     // SAFETY: takes numbers only.
     Errno::result(unsafe { libc::kill(-leader.0, signal.number()) })?;
     Ok(())
+}
+
+/// Has the system end this process (`SIGALRM`) after `limit`, in whole seconds and at least one;
+/// `None` takes that back.
+///
+/// For what may hang in a call that only a signal interrupts. The signal must have its default
+/// effect, as it has in a process that [`spawn`](fn@super::spawn) started.
+pub fn end_in(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => {
+            let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+            nix::unistd::alarm::set(seconds.max(1));
+        }
+        None => {
+            nix::unistd::alarm::cancel();
+        }
+    }
 }
 
 /// Makes writing to a closed socket an error instead of the end of the process.

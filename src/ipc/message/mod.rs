@@ -9,6 +9,7 @@ pub mod control;
 pub mod lookup;
 pub mod parent;
 pub mod queue;
+pub mod reader;
 pub mod scheduler;
 pub mod spawner;
 pub mod statistics;

@@ -5,6 +5,7 @@
 use platform::Role;
 use serde::{Deserialize, Serialize};
 
+use super::reader::Reads;
 use super::spawner::UserAnswer;
 use super::statistics::Snapshot;
 use super::worker::Identity;
@@ -43,8 +44,21 @@ pub enum ParentToRole {
     },
     /// Answer to [`RoleToParent::OpenMap`]; carries a descriptor if it was opened.
     Map(MapAnswer),
+    /// Look up an entry of a userbase (request to lookup; answered by [`RoleToParent::Entry`]).
+    LookUpIn {
+        /// Name of the table.
+        userbase: String,
+        /// Name of the user in it.
+        name: String,
+    },
     /// Answer to [`RoleToParent::InFlight`].
     Noted,
+    /// Answer to [`RoleToParent::StartReader`]; carries a descriptor, the channel to the reader, if it
+    /// went well.
+    Reader {
+        /// Why there is none; temporary.
+        error: Option<String>,
+    },
     /// A socket to serve (notice, carries a descriptor): for the dispatcher a listener of its
     /// configuration, for control its socket.
     Serve {
@@ -240,6 +254,8 @@ pub enum RoleToParent {
     Administer(Administration),
     /// Attempts at these suspects of [`Setup::suspects`] have ended, or they are gone (notice).
     Cleared(Vec<EnvelopeId>),
+    /// Answer to [`ParentToRole::LookUpIn`].
+    Entry(UserAnswer),
     /// What is in flight, in the place of what was told before: at most ten times a second, and at
     /// most [`MAX_IN_FLIGHT_TOLD`] of it (request; answered by [`ParentToRole::Noted`]).
     InFlight(Vec<EnvelopeId>),
@@ -273,6 +289,8 @@ pub enum RoleToParent {
         /// Index of the table in the configuration.
         table: u32,
     },
+    /// Start a reader (request; answered by [`ParentToRole::Reader`]).
+    StartReader(Reads),
     /// Start a worker for a job (request; answered by [`ParentToRole::Worker`]).
     StartWorker {
         /// For whom.
@@ -298,7 +316,10 @@ impl RoleToParent {
             Self::LookUpUser { .. }
             | Self::OpenFile { .. }
             | Self::OpenMap { .. }
+            | Self::StartReader(_)
             | Self::StartTableProgram { .. } => role == Role::Lookup,
+            // Never of its own accord.
+            Self::Entry(_) => false,
             Self::Ready { .. } => true,
             Self::StartWorker { .. } => role == Role::Dispatcher,
             Self::Cleared(_) | Self::InFlight(_) | Self::Trouble { .. } => role == Role::Queue,

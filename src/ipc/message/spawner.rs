@@ -44,6 +44,11 @@ pub enum ParentToSpawner {
     /// Start the program of a table, in place of an earlier one (request, carries a descriptor: its
     /// standard input and output; answered by [`SpawnerToParent::Started`]).
     StartTableProgram(ProgramOrder),
+    /// Answer to [`SpawnerToParent::LookUpIn`].
+    User(UserAnswer),
+    /// Start a reader (request, carries a descriptor: its channel to lookup; answered by
+    /// [`SpawnerToParent::Started`]).
+    StartReader(ReaderOrder),
     /// Start a worker (request, carries a descriptor: its channel to the dispatcher; answered by
     /// [`SpawnerToParent::Started`]).
     StartWorker(WorkerOrder),
@@ -89,6 +94,13 @@ pub struct WorkerOrder {
     pub key: Key,
 }
 
+/// A reader to start.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ReaderOrder {
+    /// The account whose ids it takes.
+    pub account: Account,
+}
+
 /// Messages to submit.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct OfflineOrder {
@@ -101,7 +113,15 @@ pub struct OfflineOrder {
 /// What the spawner reports.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum SpawnerToParent {
-    /// Answer to [`ParentToSpawner::StartTableProgram`] and [`ParentToSpawner::StartWorker`].
+    /// Look up an entry of a userbase (request; answered by [`ParentToSpawner::User`]).
+    LookUpIn {
+        /// Name of the table.
+        userbase: String,
+        /// Name of the user in it.
+        name: String,
+    },
+    /// Answer to [`ParentToSpawner::StartReader`], [`ParentToSpawner::StartTableProgram`] and
+    /// [`ParentToSpawner::StartWorker`].
     Started {
         /// Why it could not be started.
         error: Option<String>,
@@ -146,6 +166,9 @@ pub enum SpawnerToWorker {
 pub enum Duty {
     /// Local deliveries of one identity; the channel to the dispatcher is its second descriptor.
     Deliver(WorkerOrder),
+    /// Reading `.forward` files and included lists for lookup, the channel to which is its second
+    /// descriptor.
+    Read(ReaderOrder),
     /// Submitting what was kept while the server was down, each file under its owner.
     Submit(OfflineOrder),
     /// User look-ups, under the daemon's own user.
@@ -159,6 +182,8 @@ pub enum WorkerToSpawner {
     LookUpUser {
         /// Name of the account.
         name: String,
+        /// The table that has it; `None` for the accounts of the system.
+        userbase: Option<String>,
     },
     /// Open and lock the system mailbox of the worker's own identity (request; answered by
     /// [`SpawnerToWorker::Mailbox`]).

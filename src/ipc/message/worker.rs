@@ -22,7 +22,9 @@ pub const JOB_KEY: &str = "pillarbox job 1";
 pub fn identity_key(job_key: &Key, identity: &Identity) -> Key {
     let mailbox = if identity.root_mailbox { "mailbox of root" } else { "user" };
     let programs = if identity.programs { "programs" } else { "files" };
-    job_key.derive(&format!("{mailbox} {programs} {}", identity.account))
+    // No name holds a NUL byte.
+    let userbase = identity.userbase.as_deref().unwrap_or_default();
+    job_key.derive(&format!("{mailbox} {programs} {}\0{userbase}", identity.account))
 }
 
 /// For whom a worker works. One worker serves all jobs of its identity.
@@ -30,6 +32,8 @@ pub fn identity_key(job_key: &Key, identity: &Identity) -> Key {
 pub struct Identity {
     /// Name of the account, looked up when the worker is started.
     pub account: String,
+    /// The table that it is looked up in; `None` for the accounts of the system.
+    pub userbase: Option<String>,
     /// The one exception: root's mailbox, served by a worker under the daemon's own user.
     pub root_mailbox: bool,
     /// Whether its jobs start programs ([`JobRecord::starts_programs`]) or need the system's look-up
@@ -48,6 +52,8 @@ pub struct JobRecord {
     pub identity: Identity,
     /// The recipient's user name: `USER` and `%{user.username}`.
     pub user: String,
+    /// The table in which the recipient is found; `None` for the accounts of the system.
+    pub userbase: Option<String>,
     /// How.
     pub method: Method,
     /// Whether an administrator has put another program in place of [`Method::helper`].

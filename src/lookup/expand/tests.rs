@@ -1,22 +1,49 @@
-//! The numbered cases of aliases and virtual recipients.
+//! The numbered cases of aliases, virtual recipients and `.forward` files.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::rules::Client;
 use super::*;
 use crate::config::tests::good;
+use crate::ipc::blob::Blob;
+use crate::ipc::message::reader::ForwardFile;
+use crate::spec_case;
 use crate::table::{Account, Tables};
 
+/// Users without a `.forward` of interest.
 const USERS: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "gina", "root"];
+
+/// Users with a `.forward`, and what it says.
+const FORWARDS: [(&str, &str); 15] = [
+    ("kim", "kim, x@rdr.org"),
+    ("away", "x@rdr.org"),
+    ("split", "x@rdr.org\n|/bin/cat -n\n/var/mail/copy of mine"),
+    ("empty", ""),
+    ("remarks", "# nothing\n  # to see\n"),
+    ("wrong", "bad line here"),
+    ("ring1", "ring2"),
+    ("ring2", "ring1"),
+    ("again", "again"),
+    ("gone", "nobody"),
+    ("refuser", "error:550 5.1.1 moved"),
+    ("lister", ":include:/list, alice"),
+    ("fromroot", "root, alice"),
+    ("pair", "alice, alice, kim"),
+    ("viaalias", "list"),
+];
 
 /// Aliases for `a.org`, virtual recipients for `v`, `v2.org` and `x.org`, a relay for the rest.
 const RULES: &str = "action aliases maildir alias <aliases>\n\
     action mapped maildir virtual <people>\n\
     action plain maildir user bob\n\
+    action forwards forward-only alias <aliases>\n\
+    action expands expand-only alias <aliases>\n\
     action out relay\n\
     match from any for domain a.org action aliases\n\
     match from any for domain { v, \"v2.org\", \"x.org\" } action mapped\n\
     match from any for domain p.org action plain\n\
+    match from any for domain f.org action forwards\n\
+    match from any for domain e.org action expands\n\
     match from local for domain refused.org reject\n\
     match from local for any action out\n";
 
@@ -27,6 +54,14 @@ const TABLES: &str = "\
     err4 = \"error:450 4.2.1 later\"\n\
     mix = \"alice, error:550 5.1.1 mixed\"\n\
     inc = \":include:/missing\"\n\
+    incnone = \":include:/empty\"\n\
+    inclist = \":include:/list\"\n\
+    incboth = \"gina, :include:/list, :include:/missing, :include:/empty\"\n\
+    incslow = \":include:/slow\"\n\
+    inclarge = \":include:/large\"\n\
+    incmany = \":include:/many\"\n\
+    carol = \":include:/missing\"\n\
+    toroot = root\n\
     loop1 = loop2\n\
     loop2 = loop1\n\
     self = self\n\
@@ -73,19 +108,66 @@ fn session() -> Session {
     }
 }
 
-/// Expands `recipient`, with the accounts of [`USERS`].
+/// Expands `recipient`, with the accounts of [`USERS`] and [`FORWARDS`].
 fn expand(text: &str, recipient: &str) -> Result<Vec<Delivery>, Refusal> {
+    expand_with(text, recipient, forward).0
+}
+
+/// As [`expand`], with other `.forward` files; and what was noted.
+fn expand_with(
+    text: &str,
+    recipient: &str,
+    forward: impl Fn(&str) -> ForwardFile,
+) -> (Result<Vec<Delivery>, Refusal>, Vec<Note>) {
     let config = good(text);
     let tables = Tables::new(&config);
     let mut expansion = Expansion::new(address(recipient), "_smtpd");
     let mut answer = None;
     loop {
-        let question = match expansion.advance(&config, &session(), answer.as_ref()) {
-            Step::Ask(question) => question,
-            Step::Done(result) => return result,
-        };
-        answer = Some(tables.answer(&question).unwrap_or_else(|| account(&question)));
+        match expansion.advance(&config, &session(), answer.as_ref()) {
+            Step::Ask(question) => {
+                answer = Some(tables.answer(&question).unwrap_or_else(|| account(&question)));
+            }
+            Step::Done(result) => return (result, expansion.take_notes()),
+            Step::Read(reading) => {
+                answer = None;
+                expansion.supply(match reading {
+                    Reading::Forward { name, account, .. } => {
+                        assert_eq!(account.home, format!("/home/{name}"));
+                        Contents::Forward(forward(&name))
+                    }
+                    Reading::Include { path } => Contents::Include(list(&path)),
+                });
+            }
+        }
     }
+}
+
+fn forward(name: &str) -> ForwardFile {
+    match FORWARDS.iter().find(|(user, _)| *user == name) {
+        Some((_, text)) => text_file(text),
+        None => ForwardFile::Absent,
+    }
+}
+
+fn text_file(text: &str) -> ForwardFile {
+    ForwardFile::Text(Blob(text.as_bytes().to_vec()))
+}
+
+fn list(path: &str) -> IncludedList {
+    match path {
+        "/empty" => IncludedList::Text(Vec::new()),
+        "/large" => IncludedList::TooLarge,
+        "/list" => IncludedList::Text(b"carol@example.net # c\nno good\ndave, erin\n".to_vec()),
+        "/many" => IncludedList::Text(many(20_000).into_bytes()),
+        "/slow" => IncludedList::Failed("it hangs".to_owned()),
+        _ => IncludedList::Missing("No such file".to_owned()),
+    }
+}
+
+/// This many addresses.
+fn many(count: usize) -> String {
+    (0..count).map(|number| format!("x{number}@rdr.org\n")).collect()
 }
 
 fn account(question: &Question) -> Answer {
@@ -93,8 +175,9 @@ fn account(question: &Question) -> Answer {
     if name == "unknowable" {
         return Answer::Failed;
     }
-    let known = USERS.contains(&name.as_str());
-    Answer::Account(known.then(|| Account { uid: 1000, gid: 1000, home: "/h".into() }))
+    let known = USERS.contains(&name.as_str()) || FORWARDS.iter().any(|(user, _)| user == name);
+    let uid = if name == "root" { 0 } else { 1000 };
+    Answer::Account(known.then(|| Account { uid, gid: uid, home: format!("/home/{name}") }))
 }
 
 fn address(text: &str) -> Address {
@@ -132,6 +215,7 @@ fn short(delivery: &Delivery) -> String {
 const LOST: &str = "524 5.2.4 Mailing list expansion problem";
 const LATER: &str = "424 4.2.4 Mailing list expansion problem";
 const INVALID: &str = "550 Invalid recipient";
+const FAILED: &str = "451 Temporary failure";
 
 #[test]
 fn deliveries() {
@@ -162,7 +246,32 @@ fn deliveries() {
         // An expanded address comes from this machine, whoever sent the message.
         (175, "out@a.org", "relay Someone@Far.org"),
         (0, "blank@a.org", INVALID),
-        (0, "alice@p.org", "alice"),
+        // As decided: comments are none of the item, and lines that are wrong are passed over.
+        (220, "inclist@a.org", "relay carol@example.net, dave, erin"),
+        (0, "incboth@a.org", "gina, relay carol@example.net, dave, erin"),
+        // A list that is not there is as good as no entry.
+        (212, "carol@a.org", "carol"),
+        (235, "empty@a.org", "empty"),
+        (235, "remarks@a.org", "remarks"),
+        (235, "alice@a.org", "alice"),
+        (236, "kim@a.org", "kim, relay x@rdr.org"),
+        (236, "kim+ext@a.org", "kim, relay x@rdr.org"),
+        (0, "away+ext@a.org", "relay x@rdr.org"),
+        (0, "split@a.org", "relay x@rdr.org, split |/bin/cat -n, split /var/mail/copy of mine"),
+        (0, "again@a.org", "again"),
+        (0, "fromroot@a.org", "root, alice"),
+        (0, "toroot@a.org", "root"),
+        // Lists are not included from there.
+        (0, "lister@a.org", "alice"),
+        (240, "pair@a.org", "alice, kim, relay x@rdr.org"),
+        (0, "viaalias@a.org", "alice, bob"),
+        (237, "out@f.org", "relay Someone@Far.org"),
+        (237, "away@f.org", "relay x@rdr.org"),
+        (238, "run@e.org", "_smtpd |/bin/cat -n"),
+        (238, "out@e.org", "relay Someone@Far.org"),
+        (238, "away@e.org", "relay x@rdr.org"),
+        (239, "away@p.org", "away"),
+        (239, "alice@p.org", "alice"),
     ];
     for (number, recipient, expected) in cases {
         let outcome = outcome(recipient);
@@ -171,7 +280,19 @@ fn deliveries() {
         } else {
             assert_eq!(outcome, expected, "config case {number}: {recipient}");
         }
+        spec_case::ran("config", number);
     }
+}
+
+#[test]
+fn the_user_who_delivers_has_a_forward_file_of_its_own() {
+    let text = "action a maildir user away\nmatch from any for any action a";
+    for (recipient, expected) in [("kim@d", "kim"), ("away@d", "away |/bin/mine")] {
+        let (result, _) = expand_with(text, recipient, |_| text_file("|/bin/mine"));
+        let deliveries = result.unwrap();
+        assert_eq!(deliveries.iter().map(short).collect::<Vec<_>>(), [expected]);
+    }
+    spec_case::ran("config", 239);
 }
 
 #[test]
@@ -181,8 +302,26 @@ fn refusals() {
         (209, "err5@a.org", "550 5.1.1 gone away"),
         (210, "err4@a.org", "450 4.2.1 later"),
         (211, "mix@a.org", "550 5.1.1 mixed"),
-        // Lists are not read yet, so none is passed over.
-        (212, "inc@a.org", LATER),
+        (149, "refused@a.org", INVALID),
+        (212, "inc@a.org", INVALID),
+        (213, "incnone@a.org", LOST),
+        (0, "incslow@a.org", LATER),
+        (0, "inclarge@a.org", LATER),
+        (0, "incmany@a.org", LATER),
+        (233, "wrong@a.org", LATER),
+        (0, "ring1@a.org", LOST),
+        (0, "gone@a.org", INVALID),
+        (0, "refuser@a.org", "550 5.1.1 moved"),
+        (237, "alice@f.org", LATER),
+        (237, "list@f.org", LATER),
+        (0, "kim@f.org", LATER),
+        (237, "run@f.org", FAILED),
+        (237, "file@f.org", FAILED),
+        (237, "err5@f.org", FAILED),
+        (237, "nobody@f.org", INVALID),
+        (238, "alice@e.org", LOST),
+        (238, "err5@e.org", "550 5.1.1 gone away"),
+        (0, "kim@e.org", LOST),
         (214, "loop1@a.org", LOST),
         (215, "self@a.org", INVALID),
         (218, "bad@a.org", LATER),
@@ -191,37 +330,117 @@ fn refusals() {
         (229, "u14@v", INVALID),
         (0, "nobody@a.org", INVALID),
         (0, "+tag@a.org", INVALID),
-        (0, "unknowable@a.org", "451 Temporary failure"),
-        (0, "refused@a.org", INVALID),
+        (0, "unknowable@a.org", FAILED),
         // One bad branch refuses the whole recipient.
         (0, "mixed@a.org", INVALID),
     ];
     for (number, recipient, expected) in cases {
         let expected = format!("{expected}: <{recipient}>");
         assert_eq!(outcome(recipient), expected, "config case {number}: {recipient}");
+        spec_case::ran("config", number);
     }
+}
+
+#[test]
+fn what_a_forward_file_is_decides_what_is_said() {
+    let text = format!("{TABLES}{RULES}");
+    let failed = |reason: &str| ForwardFile::Failed(reason.to_owned());
+    let refused = || ForwardFile::Refused("/home/alice/.forward: insecure file".to_owned());
+    let nodes = "forward file expanded too many nodes (user alice)";
+    let cases = [
+        (230, refused(), LOST, "smtpd: /home/alice/.forward: insecure file"),
+        (231, ForwardFile::Refused("a link".to_owned()), LOST, "smtpd: a link"),
+        (232, failed("/home/alice: the directory is sticky"), LATER, "sticky"),
+        (0, failed("it hangs"), LATER, "it hangs"),
+        (233, ForwardFile::TooLarge, LATER, "forward file exceeds max size (user alice)"),
+        (233, text_file(&many(101)), LATER, nodes),
+        (0, text_file(&many(99)), LATER, nodes),
+        (0, text_file(&format!("{}\nbob", many(98))), LATER, nodes),
+        (
+            233,
+            text_file("bob\nbad line here"),
+            LATER,
+            "parse error in forward file: line 2 (user alice)",
+        ),
+    ];
+    for (number, file, reply, note) in cases {
+        let (result, notes) = expand_with(&text, "alice@a.org", |_| file.clone());
+        assert_eq!(result.unwrap_err().line(), reply, "config case {number}");
+        let [Note::Info(said) | Note::Warning(said)] = &notes[..] else { panic!("{notes:?}") };
+        assert!(said.ends_with(note), "config case {number}: {said}");
+        spec_case::ran("config", number);
+    }
+    let (result, notes) = expand_with(&text, "alice@a.org", |_| text_file(&many(98)));
+    assert_eq!((result.unwrap().len(), notes), (98, vec![]));
+    spec_case::ran("config", 234);
+    let (result, notes) = expand_with(&text, "alice@a.org", |_| text_file(""));
+    assert_eq!(result.unwrap().len(), 1);
+    assert_eq!(notes, [Note::Info("forward file is empty (user alice)".to_owned())]);
+    spec_case::ran("config", 235);
+}
+
+#[test]
+fn lists_that_cannot_be_read_are_named() {
+    let text = format!("{TABLES}{RULES}");
+    let notes = |recipient| match &expand_with(&text, recipient, forward).1[..] {
+        [Note::Warning(said)] => said.clone(),
+        notes => panic!("{notes:?}"),
+    };
+    assert_eq!(notes("carol@a.org"), "failed to open include file \"/missing\". (No such file)");
+    assert_eq!(notes("inclist@a.org"), "include file /list: line 2 is no list of recipients");
+    assert_eq!(notes("inclarge@a.org"), "include file /large is too large");
+    assert_eq!(notes("incslow@a.org"), "include file /slow: it hangs");
+}
+
+#[test]
+fn nothing_runs_as_root() {
+    let text = format!("{TABLES}{RULES}");
+    let outcome = |says: &'static str| {
+        let (result, _) = expand_with(&text, "root@a.org", |name| match name {
+            "root" => text_file(says),
+            other => forward(other),
+        });
+        result.map(|deliveries| deliveries.iter().map(short).collect::<Vec<_>>().join(", "))
+    };
+    for says in ["|/bin/cat", "/var/mail/other", "alice, |/bin/cat"] {
+        assert_eq!(outcome(says).unwrap_err().line(), FAILED, "{says}");
+    }
+    // Addresses, users and aliases are as good as anyone's.
+    assert_eq!(
+        outcome("alice, x@rdr.org, run").unwrap(),
+        "alice, relay x@rdr.org, _smtpd |/bin/cat -n"
+    );
 }
 
 #[test]
 fn a_failing_table_is_temporary() {
     let aliases = "table t file:/map\naction a mbox alias <t>\nmatch from any for any action a";
     let refusal = expand(aliases, "a@d").unwrap_err();
-    assert_eq!(refusal.reply(&address("a@d")), format!("{LATER}: <a@d>"), "config case 241");
+    assert_eq!(refusal.reply(&address("a@d")), format!("{LATER}: <a@d>"));
     assert!(refusal.is_temporary());
+    spec_case::ran("config", 241);
     let userbase = "table t file:/map\naction a maildir userbase <t>\n\
                     match from any for any action a";
     let refusal = expand(userbase, "a@d").unwrap_err();
-    assert_eq!(refusal.reply(&address("a@d")), "451 Temporary failure: <a@d>", "config case 242");
+    assert_eq!(refusal.reply(&address("a@d")), "451 Temporary failure: <a@d>");
+    let other = "action a maildir userbase { b = \"1:1:/\" }\nmatch from any for any action a";
+    assert_eq!(
+        expand(other, "a@d").unwrap_err().reply(&address("a@d")),
+        format!("{INVALID}: <a@d>")
+    );
+    spec_case::ran("config", 242);
     let rules = "table t file:/list\nmatch from any for domain <t> reject";
     let refusal = expand(rules, "a@d").unwrap_err();
-    assert_eq!(refusal.reply(&address("a@d")), "451 Temporary failure: <a@d>", "config case 174");
+    assert_eq!(refusal.reply(&address("a@d")), "451 Temporary failure: <a@d>");
+    spec_case::ran("config", 174);
 }
 
 #[test]
 fn a_virtual_domain_can_have_one_user_for_everything() {
     let text = "action a maildir virtual { \"@\" = frank }\nmatch from any for any action a";
     let deliveries = expand(text, "whoever@d").unwrap();
-    assert_eq!(deliveries.iter().map(short).collect::<Vec<_>>(), ["frank"], "config case 224");
+    assert_eq!(deliveries.iter().map(short).collect::<Vec<_>>(), ["frank"]);
+    spec_case::ran("config", 224);
     assert_eq!(deliveries[0].destination, address("whoever@d"));
 }
 
@@ -258,6 +477,7 @@ proptest::proptest! {
         local in "[ -~]{0,12}",
         domain in "[ -~]{0,12}",
         value in "[ -~]{0,40}",
+        text in proptest::collection::vec(0_u8..=255, 0..60),
     ) {
         let mut config = good("table t { k = v }\naction a mbox alias <t>\n\
                                match from any for any action a");
@@ -269,10 +489,25 @@ proptest::proptest! {
         let mut expansion = Expansion::new(Address::new(&local, &domain), "_smtpd");
         let mut answer = None;
         let mut steps = 0;
-        while let Step::Ask(question) = expansion.advance(&config, &session(), answer.as_ref()) {
-            answer = Some(tables.answer(&question).unwrap_or(Answer::Account(None)));
+        let account = || Account { uid: 1, gid: 1, home: "/h".to_owned() };
+        loop {
+            match expansion.advance(&config, &session(), answer.as_ref()) {
+                Step::Ask(question) => {
+                    let other = || Answer::Account(Some(account()));
+                    answer = Some(tables.answer(&question).unwrap_or_else(other));
+                }
+                Step::Done(_) => break,
+                Step::Read(Reading::Forward { .. }) => {
+                    answer = None;
+                    expansion.supply(Contents::Forward(ForwardFile::Text(Blob(text.clone()))));
+                }
+                Step::Read(Reading::Include { .. }) => {
+                    answer = None;
+                    expansion.supply(Contents::Include(IncludedList::Text(text.clone())));
+                }
+            }
             steps += 1;
-            proptest::prop_assert!(steps < 1000);
+            proptest::prop_assert!(steps < 20_000);
         }
     }
 }
