@@ -103,6 +103,8 @@ pub struct Expansion {
     notes: Vec<Note>,
     /// The account that commands and files of aliases belong to.
     daemon_user: String,
+    /// The node that each delivery was noted for.
+    origins: Vec<usize>,
 }
 
 /// What makes two deliveries the same: one of them is made.
@@ -110,6 +112,19 @@ pub struct Expansion {
 enum Delivered {
     Local(ActionId, String, Target),
     Relay(ActionId, Address),
+}
+
+/// A node as others see it.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeView<'a> {
+    /// What it names. The items of an included list stand beside those of the value that includes it.
+    pub item: &'a Item,
+    /// The node that named it; `None` for the recipient itself.
+    pub parent: Option<usize>,
+    /// The action that decides about it, once a rule matched.
+    pub action: Option<ActionId>,
+    /// Whether its turn has come.
+    pub begun: bool,
 }
 
 /// What is being done about the node before [`Expansion::next`].
@@ -151,7 +166,30 @@ impl Expansion {
             supplied: None,
             notes: Vec::new(),
             daemon_user: daemon_user.to_owned(),
+            origins: Vec::new(),
         }
+    }
+
+    /// The nodes so far, for whoever explains an expansion; a node comes after its parent.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
+        self.nodes.iter().enumerate().map(|(index, node)| NodeView {
+            item: &node.item,
+            parent: node.parent,
+            action: node.action,
+            begun: index < self.next,
+        })
+    }
+
+    /// The node that is worked on, or was last.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.next.saturating_sub(1)
+    }
+
+    /// The nodes that the deliveries were noted for, in the order of the deliveries.
+    #[must_use]
+    pub fn origins(&self) -> &[usize] {
+        &self.origins
     }
 
     /// Goes on: with no answer at first, then with the answer to what was asked. `config` and
@@ -420,6 +458,7 @@ impl Expansion {
         if self.delivered.insert(Delivered::Local(action, user.clone(), target.clone())) {
             let destination = self.nodes.destination(index);
             let kind = DeliveryKind::Local { user, tag, target };
+            self.origins.push(index);
             self.deliveries.push(Delivery { action, destination, kind });
         }
     }
@@ -428,6 +467,7 @@ impl Expansion {
     fn relay(&mut self, index: usize, action: ActionId) {
         let destination = self.nodes.destination(index);
         if self.delivered.insert(Delivered::Relay(action, destination.clone())) {
+            self.origins.push(index);
             self.deliveries.push(Delivery { action, destination, kind: DeliveryKind::Relay });
         }
     }

@@ -245,10 +245,7 @@ impl Lookup {
         loop {
             let answer = match step {
                 Step::Done(result) => return self.finish(&job, result, responder),
-                Step::Ask(question) => Some(match self.known(&question) {
-                    Some(answer) => answer,
-                    None => self.ask(&question).await,
-                }),
+                Step::Ask(question) => Some(self.answer_to(&question).await),
                 Step::Read(reading) => {
                     expansion.supply(self.read(reading).await);
                     None
@@ -275,11 +272,7 @@ impl Lookup {
             return UserAnswer::Failed(format!("there is no table {userbase}"));
         };
         let question = Question::Account { table, name: name.clone() };
-        let answer = match self.known(&question) {
-            Some(answer) => answer,
-            None => self.ask(&question).await,
-        };
-        match answer {
+        match self.answer_to(&question).await {
             Answer::Account(Some(Account { uid, gid, home })) => {
                 let groups = vec![gid];
                 UserAnswer::Found(spawner::Account { name, uid, gid, groups, home })
@@ -319,6 +312,13 @@ impl Lookup {
             Question::Account { name, .. } => self.users.known(name),
             _ => None,
         })
+    }
+
+    async fn answer_to(&self, question: &Question) -> Answer {
+        match self.known(question) {
+            Some(answer) => answer,
+            None => self.ask(question).await,
+        }
     }
 
     async fn ask(&self, question: &Question) -> Answer {

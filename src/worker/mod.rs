@@ -7,8 +7,8 @@
 pub mod body;
 pub mod command;
 pub mod format;
-mod forward;
-mod include;
+pub mod forward;
+pub mod include;
 pub mod intake;
 pub mod lmtp;
 pub mod maildir;

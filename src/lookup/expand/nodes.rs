@@ -77,6 +77,10 @@ impl Nodes {
         self.nodes.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Node> {
         self.nodes.get(index)
     }
