@@ -117,7 +117,7 @@ enum Delivered {
 /// A node as others see it.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeView<'a> {
-    /// What it names.
+    /// What it names. The items of an included list stand beside those of the value that includes it.
     pub item: &'a Item,
     /// The node that named it; `None` for the recipient itself.
     pub parent: Option<usize>,

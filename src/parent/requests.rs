@@ -251,6 +251,7 @@ impl Offices {
     /// Starts a reader for lookup, which may name whose files are read and has only what the reader
     /// lets through.
     async fn start_reader(&self, reads: Reads) -> Result<OwnedFd, String> {
+        let lists = reads == Reads::Daemon;
         let account = match reads {
             Reads::Daemon => self.daemon()?,
             Reads::Entry { uid: 0, .. } => return Err("no entry reads as root".to_owned()),
@@ -271,7 +272,7 @@ impl Offices {
             return Err(format!("{}: only root can read for others", account.name));
         }
         let (ours, theirs) = platform::fd::socketpair().map_err(|error| error.to_string())?;
-        let order = ParentToSpawner::StartReader(ReaderOrder { account });
+        let order = ParentToSpawner::StartReader(ReaderOrder { account, lists });
         match self.spawner.request(&order, Some(theirs)).await {
             Ok((SpawnerToParent::Started { error: None }, _)) => Ok(ours),
             Ok((SpawnerToParent::Started { error: Some(error) }, _)) => Err(error),

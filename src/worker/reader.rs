@@ -14,7 +14,7 @@ use platform::process::{Interest, PollEntry, end_in, poll};
 use super::serve::Control;
 use super::{forward, include};
 use crate::ipc::blocking::{Channel, ChannelError};
-use crate::ipc::message::reader::{LookupToReader, ReaderToLookup};
+use crate::ipc::message::reader::{IncludePiece, LookupToReader, ReaderToLookup};
 
 /// How long one answer may take before the system ends the process. Lookup waits less.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -22,17 +22,21 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// The channel to lookup.
 pub(super) type Questions = Channel<ReaderToLookup, LookupToReader>;
 
-/// Answers until lookup has closed the channel, or the spawner is gone.
+/// Answers until lookup has closed the channel, or the spawner is gone; about lists only with `lists`.
 ///
 /// # Errors
 /// A channel is at its end, or its other end broke the protocol.
-pub(super) fn serve(control: &mut Control, questions: &mut Questions) -> Result<(), ChannelError> {
+pub(super) fn serve(
+    control: &mut Control,
+    questions: &mut Questions,
+    lists: bool,
+) -> Result<(), ChannelError> {
     let uid = effective_uid();
     loop {
         while let Some(received) = questions.next_message()? {
             let Some(question) = received.message else { continue };
             end_in(Some(LIMIT));
-            let answer = answer(&question, uid);
+            let answer = answer(&question, uid, lists);
             end_in(None);
             questions.reply(received.number, &answer, None)?;
         }
@@ -56,13 +60,33 @@ pub(super) fn serve(control: &mut Control, questions: &mut Questions) -> Result<
     }
 }
 
-fn answer(question: &LookupToReader, uid: u32) -> ReaderToLookup {
+fn answer(question: &LookupToReader, uid: u32, lists: bool) -> ReaderToLookup {
     match question {
         LookupToReader::Forward { home } => {
             ReaderToLookup::Forward(forward::read(Path::new(home), uid))
         }
+        // What else a user can read is nobody's business.
+        LookupToReader::Include { .. } if !lists => {
+            ReaderToLookup::Include(IncludePiece::Failed("no reader of lists".to_owned()))
+        }
         LookupToReader::Include { path, offset } => {
             ReaderToLookup::Include(include::read(Path::new(path), *offset))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_readers_of_lists_read_lists() {
+        let question = LookupToReader::Include { path: "/etc/passwd".to_owned(), offset: 0 };
+        let piece = |lists| match answer(&question, effective_uid(), lists) {
+            ReaderToLookup::Include(piece) => piece,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(piece(true), IncludePiece::Piece { .. }));
+        assert!(matches!(piece(false), IncludePiece::Failed(_)));
     }
 }

@@ -78,7 +78,7 @@ fn begin() -> Result<(), StartError> {
             let mut questions =
                 Questions::new(inherited(JOB_CHANNEL)?).map_err(prepare("question channel"))?;
             become_reader(&order.account, setup.rootless)?;
-            Ok(reader::serve(&mut control, &mut questions)?)
+            Ok(reader::serve(&mut control, &mut questions, order.lists)?)
         }
         Duty::Users => {
             if let Some(daemon) = &setup.daemon {

@@ -99,6 +99,8 @@ pub struct WorkerOrder {
 pub struct ReaderOrder {
     /// The account whose ids it takes.
     pub account: Account,
+    /// Whether it reads lists; one that does not reads `.forward` files alone.
+    pub lists: bool,
 }
 
 /// Messages to submit.

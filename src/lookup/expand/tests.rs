@@ -454,6 +454,38 @@ fn the_destination_is_the_address_that_led_there() {
 }
 
 #[test]
+fn nodes_and_what_they_came_to_can_be_looked_at() {
+    let config = good(&format!("{TABLES}{RULES}"));
+    let tables = Tables::new(&config);
+    let mut expansion = Expansion::new(address("dupl@a.org"), "_smtpd");
+    let mut answer = None;
+    loop {
+        match expansion.advance(&config, &session(), answer.as_ref()) {
+            Step::Ask(question) => {
+                answer = Some(tables.answer(&question).unwrap_or_else(|| account(&question)));
+            }
+            Step::Done(_) => break,
+            Step::Read(_) => {
+                answer = None;
+                expansion.supply(Contents::Forward(ForwardFile::Absent));
+            }
+        }
+    }
+    let seen: Vec<_> =
+        expansion.nodes().map(|node| (node.item.to_string(), node.parent, node.begun)).collect();
+    let expected = [
+        ("dupl@a.org", None),
+        ("dupl", Some(0)),
+        ("alice", Some(1)),
+        ("viab", Some(1)),
+        ("alice", Some(3)),
+    ];
+    let expected = expected.map(|(item, parent)| (item.to_owned(), parent, true));
+    assert_eq!(seen, expected);
+    assert_eq!((expansion.origins(), expansion.position()), (&[2][..], 4));
+}
+
+#[test]
 fn an_expansion_cannot_grow_without_end() {
     let members = |level: usize| {
         let all: Vec<_> = (0..40).map(|n| format!("m{}x{n}@d", level + 1)).collect();
