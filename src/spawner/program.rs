@@ -1,8 +1,8 @@
 //! Table programs: programs of others that answer questions about a table.
 //!
 //! Each runs under the daemon's own user, in a session of its own, with one socket as standard input
-//! and output and the environment of [`environment`]; what it writes to standard error goes where our
-//! own log goes in the foreground. Who talks to it is not the spawner's business: it only sees that
+//! and output and the environment of [`environment`]; what it writes to standard error joins our own
+//! log in the foreground, and is lost otherwise. Who talks to it is not the spawner's business: it only sees that
 //! there is one program for each table at most, and none when the daemon has gone.
 //!
 //! Source: smtpd-tables(7).
@@ -21,8 +21,10 @@ use crate::ipc::message::spawner::{Account, ProgramOrder, SpawnerSetup};
 const SEARCH_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin";
 
 /// The programs that run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Programs {
+    /// The log is on standard error.
+    foreground: bool,
     running: Vec<Program>,
 }
 
@@ -35,6 +37,11 @@ struct Program {
 }
 
 impl Programs {
+    /// None yet, of a daemon that runs in the foreground or not.
+    pub(super) fn new(foreground: bool) -> Self {
+        Self { foreground, running: Vec::new() }
+    }
+
     /// Starts the program of a table, and ends the one that there was; `channel` is its end of the
     /// socket.
     pub(super) fn start(
@@ -60,7 +67,9 @@ impl Programs {
         let mut arguments = vec![OsString::from(&table)];
         arguments.extend(parameter.map(OsString::from));
         let errors = io::stderr();
-        let descriptors = [(channel.as_fd(), 0), (channel.as_fd(), 1), (errors.as_fd(), 2)];
+        let mut descriptors = vec![(channel.as_fd(), 0), (channel.as_fd(), 1)];
+        // Whoever started a daemon may have closed this one long ago.
+        descriptors.extend(self.foreground.then_some((errors.as_fd(), 2)));
         let environment = environment(setup.daemon.as_ref());
         let pid = spawn_as(identity.as_ref(), &path, &arguments, &environment, &descriptors)?;
         self.running.push(Program { pid, table, dismissed: false });
@@ -157,7 +166,7 @@ mod tests {
         // executed.
         let copied = std::process::Command::new("cp").arg(&text).arg(&path).status();
         assert!(copied.unwrap().success());
-        let (mut programs, setup) = (Programs::default(), setup(directory.path()));
+        let (mut programs, setup) = (Programs::new(true), setup(directory.path()));
 
         let mut first = start(&mut programs, &setup);
         io::Write::write_all(&mut first, b"hello\n").unwrap();
@@ -195,7 +204,7 @@ mod tests {
     fn what_is_no_program_is_not_started() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("table-plain"), "").unwrap();
-        let (mut programs, setup) = (Programs::default(), setup(directory.path()));
+        let (mut programs, setup) = (Programs::new(true), setup(directory.path()));
         let cases = [
             ("plain", io::ErrorKind::PermissionDenied),
             ("none", io::ErrorKind::NotFound),

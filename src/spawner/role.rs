@@ -107,6 +107,7 @@ impl Spawner {
         // The others are for the parent to act on; here they end nothing.
         let caught = [Signal::Child, Signal::HangUp, Signal::Interrupt, Signal::Terminate];
         let signals = SignalPipe::new(&caught).map_err(prepare("signals"))?;
+        let programs = Programs::new(flags.iter().any(|flag| flag == "-d"));
         Ok(Self {
             program,
             flags,
@@ -120,7 +121,7 @@ impl Spawner {
             lookups: Lookups::default(),
             entries: Entries::default(),
             mailboxes: Vec::new(),
-            programs: Programs::default(),
+            programs,
         })
     }
 
