@@ -7,8 +7,6 @@
 pub mod body;
 pub mod command;
 pub mod format;
-#[cfg(test)]
-mod hostile;
 pub mod intake;
 pub mod lmtp;
 pub mod maildir;
@@ -22,3 +20,6 @@ pub mod serve;
 pub mod sync;
 pub mod unique;
 mod users;
+
+#[cfg(test)]
+mod hostile;
