@@ -7,9 +7,11 @@ mod common;
 use std::fs;
 
 use common::peer::message;
+use common::process;
 use common::server::Server;
 use common::spec_case;
-use common::wait::{SOON, wait_until};
+use common::wait::{SOON, wait_for, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// The configuration with action "a" as told, or without it.
@@ -117,4 +119,26 @@ fn without_a_server_show_queue_says_what_to_do() {
     let expected =
         "smtpctl: smtpd doesn't seem to be running: start it, and it lists what its spool holds\n";
     assert_eq!((said.status, said.errors.as_str()), (1, expected));
+}
+
+#[test]
+fn a_listing_before_the_spool_was_read_says_that_it_is_incomplete() {
+    let action = "maildir \"@DIR@/mail/a\" virtual <users>";
+    let rules = config(Some(action)) + "match from any for domain \"a.example\" action \"a\"\n";
+    let server = Server::start_with(&rules, &["-P", "mda"]);
+    server.accept(&["x@a.example"], &message("kept"));
+    assert_eq!(server.queue().len(), 1);
+    // A scheduler that knows nothing yet, of a queue that tells nothing yet.
+    let queue = server.role("queue");
+    process::send(queue.pid, Signal::SIGSTOP);
+    let before = server.role("scheduler");
+    process::send(before.pid, Signal::SIGKILL);
+    let said = wait_for("an answer of the next scheduler", SOON, || {
+        let said = server.control(&["show", "queue"]);
+        (!said.errors.contains("restarted")).then_some(said)
+    });
+    let expected = "smtpctl: the server is still reading its spool: this listing is incomplete\n";
+    assert_eq!((said.status, said.output.as_str(), said.errors.as_str()), (1, "", expected));
+    process::send(queue.pid, Signal::SIGCONT);
+    assert_eq!(server.queue().len(), 1);
 }
