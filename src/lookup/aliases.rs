@@ -240,6 +240,7 @@ mod tests {
             assert_eq!(parse(text), expected, "{text:?}");
         }
         assert_eq!(parse(&"a,".repeat(1024)), Err(BadValue));
+        crate::spec_case::ran("config", 276);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The lookup role: tables, DNS, address expansion, rule matching.
 //!
-//! [`rules`], [`expand`] and [`aliases`] decide without I/O and ask for what they need; [`dns`] asks
-//! name servers; [`role`] answers the dispatcher.
+//! [`rules`], [`expand`] and [`aliases`] decide without I/O and ask for what they need; [`trace`] puts
+//! rules into words; [`dns`] asks name servers; [`role`] answers the dispatcher.
 
 pub mod address;
 pub mod aliases;

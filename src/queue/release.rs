@@ -6,13 +6,13 @@ use super::record;
 use super::role::{Event, MessageCounts, Queue};
 use super::store::{Health, StoreError, StoredEnvelope};
 use super::suspects::Turn;
-use crate::config::{ActionKind, LocalAction, Method as ConfigMethod};
+use crate::config::{ActionKind, LocalAction};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{Delivery, QueueToDispatcher};
 use crate::ipc::message::scheduler::{HoldRelease, QueueToScheduler, SchedulerToQueue};
 use crate::ipc::message::worker::{Identity, JobRecord, Method, identity_key};
 use crate::ipc::seal::{Key, Sealed};
-use crate::model::envelope::{Exec, LocalDelivery};
+use crate::model::envelope::LocalDelivery;
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, MessageId};
 
@@ -259,19 +259,7 @@ impl Queue {
 
     fn job(&self, envelope: &Envelope, local: &LocalDelivery, action: &LocalAction) -> JobRecord {
         let config = &self.setup.config;
-        let method = match (&local.exec, &action.method) {
-            (Some(Exec::Command(line)), _) => Method::Pipe { line: line.clone() },
-            (Some(Exec::File(path)), _) => Method::File { path: path.clone() },
-            (None, ConfigMethod::Lmtp { destination, recipient_address }) => Method::Lmtp {
-                destination: destination.clone(),
-                recipient_address: *recipient_address,
-            },
-            (None, ConfigMethod::Maildir { path, junk }) => {
-                Method::Maildir { path: path.clone(), junk: *junk }
-            }
-            (None, ConfigMethod::Mbox) => Method::Mbox,
-            (None, ConfigMethod::Mda { command }) => Method::Command { line: command.clone() },
-        };
+        let method = Method::of(action, local.exec.as_ref());
         let account = action.user.clone().unwrap_or_else(|| local.user.clone());
         let root_mailbox = account == "root" && method == Method::Mbox;
         let wrapper = action.wrapper.and_then(|id| config.wrapper(id));

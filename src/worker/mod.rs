@@ -7,6 +7,8 @@
 pub mod body;
 pub mod command;
 pub mod format;
+#[cfg(test)]
+mod hostile;
 pub mod intake;
 pub mod lmtp;
 pub mod maildir;
@@ -20,6 +22,3 @@ pub mod serve;
 pub mod sync;
 pub mod unique;
 mod users;
-
-#[cfg(test)]
-mod hostile;
