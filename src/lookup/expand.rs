@@ -110,7 +110,8 @@ pub struct Expansion {
 /// What makes two deliveries the same: one of them is made.
 #[derive(Debug, Eq, Hash, PartialEq)]
 enum Delivered {
-    Local(ActionId, String, Target),
+    /// With the address that led here where the way differs by it.
+    Local(ActionId, String, Target, Option<Address>),
     Relay(ActionId, Address),
 }
 
@@ -436,7 +437,7 @@ impl Expansion {
             return Err(Refusal::later("it may only be forwarded"));
         }
         let user = user.map_or_else(|| self.daemon_user.clone(), |user| user.name);
-        self.deliver(index, user, None, target);
+        self.deliver(config, index, user, None, target);
         Ok(())
     }
 
@@ -448,15 +449,27 @@ impl Expansion {
         if self.is(config, index, &Method::ExpandOnly) {
             return Err(Refusal::expansion("nothing says how to deliver it"));
         }
-        self.deliver(index, to.user, to.tag, Target::Method);
+        self.deliver(config, index, to.user, to.tag, Target::Method);
         Ok(())
     }
 
-    /// Notes a local delivery, once for each user, action and way.
-    fn deliver(&mut self, index: usize, user: String, tag: Option<String>, target: Target) {
+    /// Notes a local delivery, once for each user, action and way. Addresses whose mail one account
+    /// keeps, in mailboxes of their own, are different ways.
+    fn deliver(
+        &mut self,
+        config: &Config,
+        index: usize,
+        user: String,
+        tag: Option<String>,
+        target: Target,
+    ) {
         let Some(action) = self.nodes.get(index).and_then(|node| node.action) else { return };
-        if self.delivered.insert(Delivered::Local(action, user.clone(), target.clone())) {
-            let destination = self.nodes.destination(index);
+        let destination = self.nodes.destination(index);
+        let by_address = self
+            .local_action(config, index)
+            .is_some_and(|action| depends_on_address(config, action, &target));
+        let apart = by_address.then(|| destination.clone());
+        if self.delivered.insert(Delivered::Local(action, user.clone(), target.clone(), apart)) {
             let kind = DeliveryKind::Local { user, tag, target };
             self.origins.push(index);
             self.deliveries.push(Delivery { action, destination, kind });
@@ -470,6 +483,25 @@ impl Expansion {
             self.origins.push(index);
             self.deliveries.push(Delivery { action, destination, kind: DeliveryKind::Relay });
         }
+    }
+}
+
+/// Whether deliveries to one user differ by the address that led to them.
+fn depends_on_address(config: &Config, action: &LocalAction, target: &Target) -> bool {
+    let names_it = |text: &str| text.to_ascii_lowercase().contains("%{dest");
+    let wrapper = action.wrapper.and_then(|wrapper| config.wrapper(wrapper));
+    if wrapper.is_some_and(|wrapper| names_it(&wrapper.command)) {
+        return true;
+    }
+    match (target, &action.method) {
+        (Target::Command(text) | Target::File(text), _) => names_it(text),
+        (Target::Method, Method::Lmtp { destination, recipient_address }) => {
+            *recipient_address || names_it(destination)
+        }
+        (Target::Method, Method::Maildir { path, .. }) => path.as_deref().is_some_and(names_it),
+        // A command finds it in its environment too.
+        (Target::Method, Method::Mda { .. }) => true,
+        (Target::Method, Method::ExpandOnly | Method::ForwardOnly | Method::Mbox) => false,
     }
 }
 

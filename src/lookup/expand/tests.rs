@@ -285,6 +285,28 @@ fn deliveries() {
 }
 
 #[test]
+fn addresses_that_one_account_keeps_get_a_copy_each() {
+    let methods = [
+        ("lmtp \"h:24\" rcpt-to", 2),
+        ("lmtp \"/run/%{dest.domain}\"", 2),
+        ("maildir \"/mail/%{DEST.user}\"", 2),
+        ("mda \"deliver\"", 2),
+        ("maildir wrapper each", 2),
+        ("maildir \"/mail/%{user.username}\"", 1),
+        ("lmtp \"h:24\"", 1),
+        ("mbox", 1),
+    ];
+    for (method, expected) in methods {
+        let text = format!(
+            "mda wrapper each \"each %{{dest}} %{{mda}}\"\n\
+             table people {{ \"list@d\" = \"a@d, b@d\", \"a@d\" = alice, \"b@d\" = alice }}\n\
+             action a {method} virtual <people>\nmatch from any for any action a"
+        );
+        assert_eq!(expand(&text, "list@d").unwrap().len(), expected, "{method}");
+    }
+}
+
+#[test]
 fn the_user_who_delivers_has_a_forward_file_of_its_own() {
     let text = "action a maildir user away\nmatch from any for any action a";
     for (recipient, expected) in [("kim@d", "kim"), ("away@d", "away |/bin/mine")] {
