@@ -67,16 +67,11 @@ impl Parser<'_> {
                 Method::Lmtp { destination, recipient_address }
             }
             "mda" => Method::Mda { command: self.text()?.text },
-            "forward-only" | "expand-only" => return self.without_delivery(word, span),
+            "expand-only" => Method::ExpandOnly,
+            "forward-only" => Method::ForwardOnly,
             _ => return Err(self.error(span, "syntax error")),
         };
         self.local_options(word, method)
-    }
-
-    /// Methods that accept what leads elsewhere: their options are checked, then they are refused.
-    fn without_delivery(&mut self, word: &str, span: Span) -> Parsed<LocalAction> {
-        self.local_options(word, Method::Mbox)?;
-        Err(self.unsupported(span, word))
     }
 
     fn local_options(&mut self, word: &str, method: Method) -> Parsed<LocalAction> {

@@ -39,11 +39,19 @@ impl Config {
         for table in self.tables.iter().filter(|table| !table.name.starts_with('<')) {
             let name = Quoted(&table.name);
             match &table.source {
+                TableSource::Db(path) => {
+                    writeln!(f, "table {name} {}", Quoted(&format!("db:{path}")))?;
+                }
                 TableSource::File(path) => writeln!(f, "table {name} {}", Quoted(path))?,
                 TableSource::Inline(entries) if entries.is_empty() => {
                     writeln!(f, "table {name} static")?;
                 }
                 TableSource::Inline(entries) => writeln!(f, "table {name} {}", Braces(entries))?,
+                TableSource::Program { backend, parameter } => {
+                    let parameter = parameter.as_ref().map(|path| format!(":{path}"));
+                    let program = format!("{backend}{}", parameter.unwrap_or_default());
+                    writeln!(f, "table {name} {}", Quoted(&program))?;
+                }
                 TableSource::Users => writeln!(f, "table {name} getpwnam")?,
                 TableSource::BuiltIn(_) => {}
             }
@@ -127,6 +135,8 @@ impl Config {
 
     fn local(&self, f: &mut Formatter<'_>, action: &LocalAction) -> fmt::Result {
         match &action.method {
+            Method::ExpandOnly => f.write_str(" expand-only")?,
+            Method::ForwardOnly => f.write_str(" forward-only")?,
             Method::Lmtp { destination, recipient_address } => {
                 let rcpt_to = if *recipient_address { " rcpt-to" } else { "" };
                 write!(f, " lmtp {}{rcpt_to}", Quoted(destination))?;
@@ -371,6 +381,9 @@ mod tests {
         table "odd name" file:/list
         table nothing static
         table accounts getpwnam
+        table map db:/map.db
+        table program passwd:/users
+        table plain passwd
         delim = x
         smtp max-message-size 1M
         smtp sub-addr-delim $delim
@@ -390,6 +403,8 @@ mod tests {
         action b mbox virtual { "@" = root } userbase <accounts>
         action c lmtp "/run/lmtp" rcpt-to
         action d mda "cat > \"$HOME/x\" \\ y"
+        action f forward-only alias <map>
+        action g expand-only virtual <program> userbase <plain>
         action e relay host { b, a } src "::1" helo me mail-from "@d" ttl 1s
         match !tag regex "^T" from src { 10.0.0.0/8 } for domain <"odd name"> reject
         match from any for any helo h !auth mail-from "@" rcpt-to "a\.b" action d

@@ -37,6 +37,10 @@ pub trait SourceReader {
     /// # Errors
     /// Whatever the system says; its text becomes part of the diagnostic.
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>>;
+
+    /// Whether there is a program for tables with this `backend`: `table-BACKEND` in the directory
+    /// of helper programs.
+    fn table_program(&mut self, backend: &str) -> bool;
 }
 
 /// Answers what the configuration asks about this machine and its names.

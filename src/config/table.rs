@@ -111,7 +111,8 @@ impl Parser<'_> {
     pub(super) fn suits(&self, argument: Argument, usage: Usage) -> bool {
         let Some(declared) = self.config.table(argument.table) else { return false };
         match declared.kind {
-            TableKind::Dynamic => usage == Usage::Accounts,
+            // What a program or a map file holds is not known here.
+            TableKind::Dynamic => declared.source != TableSource::Users || usage == Usage::Accounts,
             TableKind::List => matches!(usage, Usage::AnyKeys | Usage::Keys),
             TableKind::Mapping => usage != Usage::Keys,
             TableKind::Undecided => false,
@@ -180,14 +181,20 @@ impl Parser<'_> {
             }
             ("getpwnam", None) => Ok((TableKind::Dynamic, TableSource::Users)),
             ("getpwnam", Some(path)) => Err(self.error(place.span, invalid_file(path, &name.text))),
-            ("db", _) => Err(self.unsupported(place.span, "db tables")),
+            ("db", Some(path)) => Ok((TableKind::Dynamic, TableSource::Db(path.to_owned()))),
+            ("db", None) => {
+                let message = format!("invalid backend parameter for table: {}", name.text);
+                Err(self.error_with_hint(place.span, message, "the path of the map is missing"))
+            }
+            (backend, parameter) if self.files.table_program(backend) => {
+                let parameter = parameter.map(str::to_owned);
+                let source = TableSource::Program { backend: backend.to_owned(), parameter };
+                Ok((TableKind::Dynamic, source))
+            }
             (other, _) => {
                 let message = format!("table_create: backend \"{other}\" does not exist");
-                Err(self.error_with_hint(
-                    place.span,
-                    message,
-                    "table programs are not supported yet",
-                ))
+                let hint = format!("there is no program table-{other}");
+                Err(self.error_with_hint(place.span, message, &hint))
             }
         }
     }

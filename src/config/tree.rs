@@ -166,6 +166,10 @@ pub struct LocalAction {
 /// How a message reaches its local recipient.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Method {
+    /// `expand-only`: none; an alias or `.forward` must have named a delivery.
+    ExpandOnly,
+    /// `forward-only`: none; everything must end as addresses elsewhere.
+    ForwardOnly,
     /// An LMTP server: `host:port` or the path of a socket, with format specifiers.
     Lmtp {
         /// The server.
@@ -326,10 +330,19 @@ pub struct TableDecl {
 pub enum TableSource {
     /// Made from [`Config::server_name`] and [`Config::local_addresses`].
     BuiltIn(BuiltIn),
+    /// `db:`: a map file with this path, as makemap(8) writes it.
+    Db(String),
     /// A file with this path.
     File(String),
     /// Entries written in the configuration.
     Inline(Vec<TableEntry>),
+    /// A program that answers over a pipe (smtpd-tables(7)).
+    Program {
+        /// What follows `table-` in the name of the program.
+        backend: String,
+        /// A path that the program is given, usually that of its own configuration.
+        parameter: Option<String>,
+    },
     /// The accounts of the system.
     Users,
 }

@@ -264,13 +264,20 @@ fn daemon_account() -> Result<Account, PrepareError> {
 // The configuration.
 
 /// Hands in configured files.
-struct Files;
+struct Files {
+    /// Directory of helper programs.
+    libexec: PathBuf,
+}
 
 impl SourceReader for Files {
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn table_program(&mut self, backend: &str) -> bool {
+        !backend.contains('/') && self.libexec.join(format!("table-{backend}")).is_file()
     }
 }
 
@@ -336,7 +343,8 @@ fn read_configuration(options: &Options, places: &Places) -> Result<Config, Prep
     let path = text_of(path)?;
     let mut machine = Machine::new(&places.mailname)?;
     let terminal = io::stderr().is_terminal();
-    match config::load(&path, &mut Files, &mut machine, &options.defines) {
+    let mut files = Files { libexec: Helpers::find(places).directory };
+    match config::load(&path, &mut files, &mut machine, &options.defines) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(terminal));
             if loaded.config.server_name.is_empty() && !options.check {

@@ -249,7 +249,7 @@ impl Queue {
         };
         let action = self.action_of(envelope).ok_or_else(gone)?;
         let ActionKind::Local(action) = &action.kind else { return Err(gone()) };
-        let record = self.job(envelope, local, action);
+        let record = self.job(envelope, local, action).ok_or_else(gone)?;
         let identity = record.identity.clone();
         let key = self.releases.key_of(&identity).ok_or_else(gone)?;
         self.releases.next_job += 1;
@@ -257,11 +257,18 @@ impl Queue {
         Ok(Some((identity, sealed)))
     }
 
-    fn job(&self, envelope: &Envelope, local: &LocalDelivery, action: &LocalAction) -> JobRecord {
+    /// What a worker is to do; `None` if the action delivers nothing by itself.
+    fn job(
+        &self,
+        envelope: &Envelope,
+        local: &LocalDelivery,
+        action: &LocalAction,
+    ) -> Option<JobRecord> {
         let config = &self.setup.config;
         let method = match (&local.exec, &action.method) {
             (Some(Exec::Command(line)), _) => Method::Pipe { line: line.clone() },
             (Some(Exec::File(path)), _) => Method::File { path: path.clone() },
+            (None, ConfigMethod::ExpandOnly | ConfigMethod::ForwardOnly) => return None,
             (None, ConfigMethod::Lmtp { destination, recipient_address }) => Method::Lmtp {
                 destination: destination.clone(),
                 recipient_address: *recipient_address,
@@ -278,7 +285,7 @@ impl Queue {
         let is_overridden = |helper: &str| self.setup.overridden.iter().any(|name| name == helper);
         let overridden = method.helper().is_some_and(is_overridden);
         let programs = wrapper.is_some() || overridden || method.starts_programs();
-        JobRecord {
+        Some(JobRecord {
             job: self.releases.next_job,
             envelope: envelope.id,
             identity: Identity { account, root_mailbox, programs },
@@ -291,7 +298,7 @@ impl Queue {
             destination: envelope.route.destination.clone(),
             subaddress: local.subaddress.clone(),
             delimiter: config.smtp.sub_address_delimiter.to_string(),
-        }
+        })
     }
 
     /// Passes on that envelopes may leave a hold queue.

@@ -97,6 +97,8 @@ enum Contents {
     File(Table),
     /// Entries that never change.
     Fixed(Table),
+    /// What a map file or a program holds: every question fails here.
+    Outside,
 }
 
 impl Tables {
@@ -125,7 +127,9 @@ impl Tables {
         let known = match slot {
             Contents::Awaited(kind) => *kind,
             Contents::File(old) => old.kind(),
-            Contents::Accounts | Contents::Fixed(_) => return Err(NotAFile.into()),
+            Contents::Accounts | Contents::Fixed(_) | Contents::Outside => {
+                return Err(NotAFile.into());
+            }
         };
         let new = file::parse(text, known)?;
         *slot = Contents::File(Table::new(new.kind, new.entries));
@@ -137,7 +141,7 @@ impl Tables {
     pub fn get(&self, table: TableId) -> Option<&Table> {
         match self.tables.get(table.0 as usize)? {
             Contents::File(table) | Contents::Fixed(table) => Some(table),
-            Contents::Accounts | Contents::Awaited(_) => None,
+            Contents::Accounts | Contents::Awaited(_) | Contents::Outside => None,
         }
     }
 
@@ -156,7 +160,7 @@ impl Tables {
                 let account = matches!(question, Question::Account { .. });
                 return if account { None } else { Some(Answer::Failed) };
             }
-            Some(Contents::Awaited(_)) | None => return Some(Answer::Failed),
+            Some(Contents::Awaited(_) | Contents::Outside) | None => return Some(Answer::Failed),
         };
         if key.len() >= MAX_KEY {
             return Some(Answer::Failed);
@@ -180,6 +184,7 @@ fn contents(config: &Config, table: &TableDecl) -> Contents {
         TableSource::BuiltIn(which) => {
             Contents::Fixed(Table::new(table.kind, built_in(config, *which)))
         }
+        TableSource::Db(_) | TableSource::Program { .. } => Contents::Outside,
         TableSource::File(_) => Contents::Awaited(table.kind),
         TableSource::Inline(entries) => Contents::Fixed(Table::new(table.kind, entries.clone())),
         TableSource::Users => Contents::Accounts,

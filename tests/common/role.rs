@@ -139,6 +139,10 @@ fn parse(text: &str) -> Config {
         fn read(&mut self, _: &str) -> io::Result<Vec<u8>> {
             Ok(self.0.clone())
         }
+
+        fn table_program(&mut self, _: &str) -> bool {
+            false
+        }
     }
     struct NoNetwork;
     impl Network for NoNetwork {

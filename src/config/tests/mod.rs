@@ -21,6 +21,10 @@ impl SourceReader for Machine {
         let missing = || io::Error::from_raw_os_error(2);
         self.files.get(path).cloned().ok_or_else(missing)
     }
+
+    fn table_program(&mut self, backend: &str) -> bool {
+        backend == "passwd"
+    }
 }
 
 struct Loopback;
