@@ -47,6 +47,12 @@ impl Networks {
     }
 }
 
+/// Whether `text` is an address or a network, as an entry.
+#[must_use]
+pub fn is_network(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 /// A network or an address.
 fn parse(text: &str) -> Option<IpNet> {
     parse_4(text).map(IpNet::V4).or_else(|| parse_6(text).map(IpNet::V6))
