@@ -260,7 +260,9 @@ impl Parser<'_> {
     }
 
     fn auth(&mut self, draft: &mut Draft, word: &'static str, span: Span) -> Parsed<()> {
-        let argument = self.optional_table_argument()?;
+        // A word of ours after it is the next option: a list of one word holds no passwords.
+        let own = |kind: &TokenKind| matches!(kind, TokenKind::Text(word) if OWN_OPTIONS.contains(&word.as_str()));
+        let argument = if own(&self.peek().kind) { None } else { self.optional_table_argument()? };
         let auth =
             ListenerAuth { required: word == "auth", table: argument.map(|found| found.table) };
         if let Some((_, first)) = draft.auth.replace((auth, word)) {

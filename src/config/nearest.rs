@@ -85,7 +85,8 @@ mod tests {
         let words = ["from", "for", "mail-from", "reject", "relay"];
         let cases = [
             ("form", Some("from")),
-            ("fro", Some("from")),
+            ("fro", Some("for")),
+            ("rom", Some("from")),
             ("From", Some("from")),
             ("rejct", Some("reject")),
             ("mailfrom", Some("mail-from")),

@@ -105,6 +105,19 @@ fn the_installed_files_are_good() {
     assert_eq!(loaded.warnings.iter().count(), 0);
 }
 
+// What the fuzz target begins with; it includes the inputs of the numbered cases.
+#[test]
+fn the_seeds_of_the_fuzz_target_are_handled() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/config");
+    let mut count = 0;
+    for seed in std::fs::read_dir(directory).unwrap() {
+        let path = seed.unwrap().path();
+        assert_eq!(exercise(&std::fs::read(&path).unwrap()), Ok(()), "{}", path.display());
+        count += 1;
+    }
+    assert!(count > 200, "{count}");
+}
+
 const WORDS: [&str; 64] = [
     "action",
     "match",

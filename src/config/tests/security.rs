@@ -29,6 +29,8 @@ fn encrypted_listeners() {
             &["3: warn: nobody can log in with table \"<dynamic:0>\""],
         ),
         (0, "tls auth { a = b } pki t", &[]),
+        (0, "tls pki t auth no-pipelining auth-optional", &["3: auth already specified"]),
+        (0, "tls pki t auth no-pipelining", &[]),
         (121, "tls pki t ca nosuch", &["3: ca name not found: nosuch"]),
         // What stops the start is an error of the check too.
         (122, "tls pki t protocols bogus", &["3: failed to parse protocols \"bogus\""]),
