@@ -108,8 +108,9 @@ impl Parser<'_> {
             let hint = "of TLS 1.2 there are ECDHE with AES-GCM or ChaCha20-Poly1305";
             return Err(self.error_with_hint(text.span, message, hint));
         };
-        for word in unknown {
-            self.warning(text.span, &format!("no cipher is called \"{word}\""));
+        if !unknown.is_empty() {
+            let message = format!("no such ciphers: {}", unknown.join(", "));
+            self.warning(text.span, &message);
         }
         Ok(ciphers)
     }

@@ -197,7 +197,7 @@ fn what_only_fails_later_is_a_warning() {
             "listen on lo ciphers default",
             &["1: warn: ca, ciphers and protocols have no effect without tls"],
         ),
-        ("smtp ciphers \"HIGH:foo\"", &["1: warn: no cipher is called \"foo\""]),
+        ("smtp ciphers \"HIGH:foo:bar\"", &["1: warn: no such ciphers: foo, bar"]),
     ];
     for (text, expected) in cases {
         check_one(0, &format!("{text}\nmatch reject\n"), expected);
