@@ -1,37 +1,65 @@
-//! `action`: local deliveries and relays.
+//! `action`: names, local deliveries and how long mail may wait. Relays are in [`super::relay`].
 
 use std::time::Duration;
 
-use super::parser::{Parsed, Parser};
+use super::globals::DELAY_HINT;
+use super::parser::{Abandoned, Parsed, Parser, Quote};
 use super::table::Usage;
 use super::tree::{
-    Action, ActionKind, LocalAction, Mapping, Method, RelayAction, SenderRewrite, Span, TableId,
-    TableSource,
+    Action, ActionId, ActionKind, LocalAction, Mapping, Method, Span, TableId, WrapperId,
 };
 use super::value::delay;
-use crate::table::relay_url::{RelayUrl, Scheme};
 
 /// The longest name of an action, in bytes: as long as a host name.
 const MAX_NAME: usize = 255;
+/// How mail can be delivered here.
+const METHODS: [&str; 6] = ["expand-only", "forward-only", "lmtp", "maildir", "mbox", "mda"];
 
 impl Parser<'_> {
     /// `action NAME METHOD [OPTIONS] [ttl DELAY]`.
     pub(super) fn action(&mut self, span: Span) -> Parsed<()> {
         let name = self.text()?;
-        if self.config.action_named(&name.text).is_some() {
+        let declared = self.declare_action(&name, span);
+        if declared.is_err() {
+            self.names.failed_actions.entry(name.text).or_insert(span);
+        }
+        declared
+    }
+
+    fn declare_action(&mut self, name: &Quote, span: Span) -> Parsed<()> {
+        if let Some(first) = self.names.actions.get(&name.text) {
             let message = format!("dispatcher already declared with that name: {}", name.text);
-            return Err(self.error(name.span, message));
+            let line = self.config.action(*first).map_or(0, |action| action.span.line);
+            let hint = format!("it is declared in line {line}");
+            return Err(self.error_with_hint(name.span, message, &hint));
         }
         if name.text.len() > MAX_NAME {
-            return Err(self.error(name.span, "dispatcher name too long"));
+            let hint = "a name has at most 255 bytes";
+            return Err(self.error_with_hint(name.span, "dispatcher name too long", hint));
         }
         let kind = match self.accept("relay") {
             Some(_) => ActionKind::Relay(self.relay()?),
             None => ActionKind::Local(self.local()?),
         };
         let ttl = self.ttl()?;
-        self.config.actions.push(Action { name: name.text, span, ttl, kind });
+        let index = u32::try_from(self.config.actions.len()).map_err(|_| Abandoned)?;
+        self.names.actions.insert(name.text.clone(), ActionId(index));
+        self.config.actions.push(Action { name: name.text.clone(), span, ttl, kind });
         Ok(())
+    }
+
+    /// The action that a rule names; it must be declared above.
+    pub(super) fn declared_action(&mut self, name: &Quote) -> Parsed<ActionId> {
+        if let Some(action) = self.names.actions.get(&name.text) {
+            return Ok(*action);
+        }
+        let message = format!("no such dispatcher: {}", name.text);
+        if let Some(failed) = self.names.failed_actions.get(&name.text) {
+            let hint = format!("its declaration in line {} has an error", failed.line);
+            return Err(self.error_with_hint(name.span, message, &hint));
+        }
+        let known: Vec<String> = self.names.actions.keys().cloned().collect();
+        Err(self.unknown(name.span, message, &name.text, known.iter().map(String::as_str)))
     }
 
     /// `ttl DELAY`, after everything else.
@@ -46,7 +74,7 @@ impl Parser<'_> {
                 Ok(duration) => ttl = Some(duration),
                 Err(part) => {
                     let message = format!("ttl delay \"{part}\" is invalid");
-                    return Err(self.error(text.span, message));
+                    return Err(self.error_with_hint(text.span, message, DELAY_HINT));
                 }
             }
         }
@@ -54,7 +82,7 @@ impl Parser<'_> {
     }
 
     fn local(&mut self) -> Parsed<LocalAction> {
-        let (word, span) = self.reserved()?;
+        let (word, _) = self.one_of(&METHODS)?;
         let method = match word {
             "mbox" => Method::Mbox,
             "maildir" => {
@@ -66,10 +94,9 @@ impl Parser<'_> {
                 let recipient_address = self.accept("rcpt-to").is_some();
                 Method::Lmtp { destination, recipient_address }
             }
-            "mda" => Method::Mda { command: self.text()?.text },
             "expand-only" => Method::ExpandOnly,
             "forward-only" => Method::ForwardOnly,
-            _ => return Err(self.error(span, "syntax error")),
+            _ => Method::Mda { command: self.text()?.text },
         };
         self.local_options(word, method)
     }
@@ -100,19 +127,26 @@ impl Parser<'_> {
                 let name = self.text()?;
                 if word == "mbox" {
                     let message = "wrapper may not be specified for this dispatcher";
-                    return Err(self.error(span, message));
+                    let hint = "mbox starts no command that could be wrapped";
+                    return Err(self.error_with_hint(span, message, hint));
                 }
-                let Some(wrapper) = self.config.wrapper_named(&name.text) else {
-                    let message = format!("no mda wrapper with that name: {}", name.text);
-                    return Err(self.error(name.span, message));
-                };
-                action.wrapper = Some(wrapper);
+                action.wrapper = Some(self.declared_wrapper(&name)?);
             } else {
                 break;
             }
         }
         action.userbase = userbase.unwrap_or(TableId::GETPWNAM);
         Ok(action)
+    }
+
+    fn declared_wrapper(&mut self, name: &Quote) -> Parsed<WrapperId> {
+        if let Some(wrapper) = self.config.wrapper_named(&name.text) {
+            return Ok(wrapper);
+        }
+        let message = format!("no mda wrapper with that name: {}", name.text);
+        let known = self.config.wrappers.iter().map(|wrapper| wrapper.name.clone());
+        let known: Vec<String> = known.collect();
+        Err(self.unknown(name.span, message, &name.text, known.iter().map(String::as_str)))
     }
 
     fn check_user(&mut self, word: &str, action: &LocalAction, span: Span) -> Parsed<()> {
@@ -145,176 +179,12 @@ impl Parser<'_> {
         self.usable(argument, Usage::Values, purpose).map(kind)
     }
 
-    fn relay(&mut self) -> Parsed<RelayAction> {
-        let mut action = RelayAction::default();
-        let mut seen = Seen::default();
-        let mut unsupported = Vec::new();
-        while let Some((word, span)) = self.relay_word() {
-            match word {
-                "helo" => {
-                    let name = self.text()?;
-                    self.once_in_action(action.helo.is_some(), span, "helo")?;
-                    action.helo = Some(name.text);
-                }
-                "mail-from" => {
-                    let address = self.text()?;
-                    self.once_in_action(action.mail_from.is_some(), span, "mail-from")?;
-                    action.mail_from = Some(rewrite(&address.text));
-                }
-                "src" => {
-                    let argument = self.table_argument()?;
-                    self.once_in_action(action.source.is_some(), span, "source mapping")?;
-                    action.source = Some(self.usable(argument, Usage::AnyKeys, "source")?);
-                }
-                "host" => {
-                    let argument = self.table_argument()?;
-                    self.smart_host(&mut seen, word, span)?;
-                    let table = self.usable(argument, Usage::Keys, "host")?;
-                    self.check_schemes(table, argument.span)?;
-                    action.host = Some(table);
-                }
-                "domain" => {
-                    let argument = self.table_argument()?;
-                    self.smart_host(&mut seen, word, span)?;
-                    self.usable(argument, Usage::Values, "host")?;
-                    unsupported.push((span, "relay domain"));
-                }
-                "backup" => {
-                    if self.accept("mx").is_some() {
-                        self.text()?;
-                    }
-                    self.smart_host(&mut seen, word, span)?;
-                    unsupported.push((span, "relay backup"));
-                }
-                _ => unsupported.push((span, self.other_relay_option(&mut seen, word, span)?)),
-            }
-        }
-        self.refuse_unsupported(&unsupported)?;
-        Ok(action)
-    }
-
-    /// The next relay option's word.
-    fn relay_word(&mut self) -> Option<(&'static str, Span)> {
-        const OPTIONS: [&str; 14] = [
-            "auth",
-            "backup",
-            "ca",
-            "ciphers",
-            "domain",
-            "filter",
-            "helo",
-            "helo-src",
-            "host",
-            "mail-from",
-            "pki",
-            "protocols",
-            "src",
-            "srs",
-        ];
-        if let Some(span) = self.accept("tls") {
-            return Some(("tls", span));
-        }
-        OPTIONS.into_iter().find_map(|word| self.accept(word).map(|span| (word, span)))
-    }
-
-    /// Notes one of `host`, `domain`, `backup`, which exclude one another.
-    fn smart_host(&mut self, seen: &mut Seen, word: &'static str, span: Span) -> Parsed<()> {
-        let routed = seen.has("host") || seen.has("domain");
-        let conflict = match word {
-            "backup" if seen.has("backup") => "backup already specified for this dispatcher",
-            "backup" if routed => "backup and host are mutually exclusive",
-            "host" if seen.has("backup") => "backup and host are mutually exclusive",
-            "domain" if seen.has("backup") => "backup and domain are mutually exclusive",
-            "host" | "domain" if routed => "host mapping already specified for this dispatcher",
-            _ => {
-                seen.note(word);
-                return Ok(());
-            }
-        };
-        Err(self.error(span, conflict))
-    }
-
-    /// Reads an option that has no effect yet; its own rules hold all the same.
-    fn other_relay_option(
-        &mut self,
-        seen: &mut Seen,
-        word: &'static str,
-        span: Span,
-    ) -> Parsed<&'static str> {
-        let (named, what) = match word {
-            "auth" => ("auth mapping", "relay auth"),
-            "ca" => ("ca", "relay ca"),
-            "ciphers" => ("ciphers", "relay ciphers"),
-            "filter" => ("filter", "relay filter"),
-            "helo-src" => ("helo-source mapping", "relay helo-src"),
-            "pki" => ("pki", "relay pki"),
-            "protocols" => ("protocols", "relay protocols"),
-            "srs" => ("srs", "relay srs"),
-            _ => ("tls", "relay tls"),
-        };
-        match word {
-            "auth" => {
-                if !seen.has("host") && !seen.has("domain") {
-                    let message = "auth may not be specified without host on a dispatcher";
-                    return Err(self.error(span, message));
-                }
-                let argument = self.table_argument()?;
-                self.usable(argument, Usage::Values, "auth")?;
-            }
-            "helo-src" => {
-                let argument = self.table_argument()?;
-                self.usable(argument, Usage::Values, "helo-source")?;
-            }
-            "filter" => self.filter_use()?,
-            "srs" => {}
-            "tls" => {
-                self.accept("no-verify");
-            }
-            _ => {
-                self.text()?;
-            }
-        }
-        self.once_in_action(seen.has(word), span, named)?;
-        seen.note(word);
-        Ok(what)
-    }
-
-    /// Refuses smart hosts written in the configuration whose scheme has no effect yet. One that
-    /// cannot be understood fails when mail is sent, as one from a file does.
-    fn check_schemes(&mut self, table: TableId, span: Span) -> Parsed<()> {
-        let Some(declared) = self.config.table(table) else { return Ok(()) };
-        let TableSource::Inline(entries) = &declared.source else { return Ok(()) };
-        let unsupported = entries.iter().find_map(|entry| {
-            let url = RelayUrl::parse(&entry.key).ok()?;
-            let plain = matches!(url.scheme, Scheme::Smtp | Scheme::SmtpNoTls);
-            (!plain).then(|| entry.key.clone())
-        });
-        match unsupported {
-            Some(url) => Err(self.unsupported(span, &format!("relay host {url}"))),
-            None => Ok(()),
-        }
-    }
-
     /// Complains when an option of an action was given before.
-    fn once_in_action(&mut self, given: bool, span: Span, named: &str) -> Parsed<()> {
+    pub(super) fn once_in_action(&mut self, given: bool, span: Span, named: &str) -> Parsed<()> {
         if !given {
             return Ok(());
         }
         Err(self.error(span, format!("{named} already specified for this dispatcher")))
-    }
-}
-
-/// Options that were given.
-#[derive(Debug, Default)]
-struct Seen(Vec<&'static str>);
-
-impl Seen {
-    fn has(&self, word: &str) -> bool {
-        self.0.contains(&word)
-    }
-
-    fn note(&mut self, word: &'static str) {
-        self.0.push(word);
     }
 }
 
@@ -323,34 +193,5 @@ fn home_of_recipient(path: String) -> String {
     match path.strip_prefix("~/") {
         Some(rest) => format!("%{{user.directory}}/{rest}"),
         None => path,
-    }
-}
-
-/// The parts of a sender to replace: `user@domain`, `@domain`, `user`.
-fn rewrite(address: &str) -> SenderRewrite {
-    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
-    let part = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    SenderRewrite { local: part(local), domain: part(domain) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sender_rewrite_keeps_what_is_not_written() {
-        let cases = [
-            ("a@b", Some("a"), Some("b")),
-            ("@b", None, Some("b")),
-            ("a", Some("a"), None),
-            ("@", None, None),
-        ];
-        for (text, local, domain) in cases {
-            let expected = SenderRewrite {
-                local: local.map(str::to_owned),
-                domain: domain.map(str::to_owned),
-            };
-            assert_eq!(rewrite(text), expected, "{text}");
-        }
     }
 }

@@ -28,6 +28,8 @@ pub struct Diagnostic {
 pub enum Severity {
     /// No.
     Error,
+    /// No, though nothing is wrong: a part of the language has no effect yet, and is never ignored.
+    Unsupported,
     /// Yes.
     Warning,
 }
@@ -48,10 +50,20 @@ impl Diagnostics {
         self.0.push(diagnostic);
     }
 
-    /// Whether any of them is an error.
+    /// Whether something is wrong.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.has(Severity::Error)
+    }
+
+    /// Whether the configuration cannot be used: something is wrong or not supported yet.
+    #[must_use]
+    pub fn are_fatal(&self) -> bool {
+        self.has(Severity::Error) || self.has(Severity::Unsupported)
+    }
+
+    fn has(&self, severity: Severity) -> bool {
+        self.0.iter().any(|diagnostic| diagnostic.severity == severity)
     }
 
     /// The complaints in order.
@@ -90,9 +102,29 @@ impl Diagnostic {
         Self { severity: Severity::Error, place: Some(place), message: message.into(), hint: None }
     }
 
+    /// A part of the language that has no effect yet.
+    pub(super) fn unsupported(place: Place, what: &str) -> Self {
+        Self {
+            severity: Severity::Unsupported,
+            place: Some(place),
+            message: format!("{what}: not supported yet"),
+            hint: None,
+        }
+    }
+
     /// An error that belongs to no line of the configuration.
     pub(super) fn bare_error(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, place: None, message: message.into(), hint: None }
+    }
+
+    /// A warning that belongs to no line of the configuration.
+    pub(super) fn bare_warning(message: impl fmt::Display) -> Self {
+        Self {
+            severity: Severity::Warning,
+            place: None,
+            message: format!("warn: {message}"),
+            hint: None,
+        }
     }
 
     /// A warning at a place. Its message begins with `warn: `.
@@ -138,7 +170,7 @@ impl Diagnostic {
     /// The source line with a caret, and the hint; empty without a place and a hint.
     fn snippet(&self) -> String {
         let level = match self.severity {
-            Severity::Error => Level::ERROR,
+            Severity::Error | Severity::Unsupported => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let Some(place) = &self.place else {

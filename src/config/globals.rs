@@ -4,18 +4,54 @@
 use std::time::Duration;
 
 use super::lexer::TokenKind;
-use super::limits::{Family, LEAST_MAX_RECIPIENTS, Limit, MtaLimits, TaskLimits};
-use super::parser::{Parsed, Parser, Quote};
-use super::tree::{Span, Wrapper};
+use super::limits::{Family, LEAST_MAX_RECIPIENTS, Limit, MtaLimits, QueueKey, TaskLimits};
+use super::parser::{Abandoned, Parsed, Parser, Quote};
+use super::tree::{Secret, Span, Wrapper};
 use super::value::{delay, size};
 
 /// How many delays of `bounce warn-interval` count.
 const MAX_WARN_INTERVALS: usize = 4;
+/// Bytes of the key of an encrypted spool.
+const QUEUE_KEY_LENGTH: usize = 32;
+const SECONDS_A_DAY: u64 = 24 * 60 * 60;
+
+/// What a delay looks like.
+pub(super) const DELAY_HINT: &str = "a delay is a number of at least 1 and one of s, m, h, d";
+
+/// The keys of `mda limit`.
+const MDA_LIMITS: [&str; 5] =
+    ["max-session", "max-session-per-user", "task-hiwat", "task-lowat", "task-release"];
+/// The keys of `scheduler limit`.
+const SCHEDULER_LIMITS: [&str; 4] =
+    ["max-evp-batch-size", "max-inflight", "max-msg-batch-size", "max-schedule"];
+/// The keys of `mta limit`.
+const MTA_LIMITS: [&str; 20] = [
+    "conn-delay-connector",
+    "conn-delay-domain",
+    "conn-delay-host",
+    "conn-delay-relay",
+    "conn-delay-route",
+    "conn-delay-source",
+    "max-conn-per-connector",
+    "max-conn-per-domain",
+    "max-conn-per-host",
+    "max-conn-per-relay",
+    "max-conn-per-route",
+    "max-conn-per-source",
+    "max-failures-per-session",
+    "reconn-delay-route",
+    "session-keepalive",
+    "session-mail-max",
+    "session-transaction-delay",
+    "task-hiwat",
+    "task-lowat",
+    "task-release",
+];
 
 impl Parser<'_> {
     /// `queue ttl DELAY`, `queue compression`, `queue encryption [KEY]`.
     pub(super) fn queue(&mut self) -> Parsed<()> {
-        let (word, span) = self.reserved()?;
+        let (word, span) = self.one_of(&["compression", "encryption", "ttl"])?;
         match word {
             "ttl" => {
                 let text = self.text()?;
@@ -23,27 +59,47 @@ impl Parser<'_> {
                     Ok(ttl) => ttl,
                     Err(part) => {
                         let message = format!("invalid ttl delay: {part}");
-                        return Err(self.error(text.span, message));
+                        return Err(self.error_with_hint(text.span, message, DELAY_HINT));
                     }
                 };
-                Ok(())
             }
-            "compression" => Err(self.unsupported(span, "queue compression")),
-            "encryption" => {
-                self.accept_text();
-                Err(self.unsupported(span, "queue encryption"))
+            "compression" => {
+                self.config.queue.compression = true;
+                self.unsupported(span, "queue compression");
             }
-            _ => Err(self.error(span, "syntax error")),
+            _ => {
+                let key = self.accept_text();
+                self.config.queue.encryption = Some(self.queue_key(key)?);
+                self.unsupported(span, "queue encryption");
+            }
+        }
+        Ok(())
+    }
+
+    fn queue_key(&mut self, written: Option<Quote>) -> Parsed<QueueKey> {
+        let Some(written) = written else { return Ok(QueueKey::Asked) };
+        match written.text.as_str() {
+            "stdin" | "-" => Ok(QueueKey::StandardInput),
+            key if key.len() == QUEUE_KEY_LENGTH => {
+                Ok(QueueKey::Written(Secret::from(written.text)))
+            }
+            key => {
+                let message = "crypto_setup:invalid key for queue encryption";
+                let hint = format!("a key has 32 bytes, this one {}", key.len());
+                Err(self.error_with_hint(written.span, message, &hint))
+            }
         }
     }
 
     /// `smtp …`.
     pub(super) fn smtp(&mut self) -> Parsed<()> {
-        let (word, span) = self.reserved()?;
+        let words = ["ciphers", "limit", "max-message-size", "sub-addr-delim"];
+        let (word, span) = self.one_of(&words)?;
         match word {
             "ciphers" => {
-                self.text()?;
-                Err(self.unsupported(span, "smtp ciphers"))
+                self.config.smtp.ciphers = Some(self.ciphers()?);
+                self.unsupported(span, "smtp ciphers");
+                Ok(())
             }
             "limit" => {
                 while let Some((key, number)) = self.limit()? {
@@ -52,8 +108,7 @@ impl Parser<'_> {
                 Ok(())
             }
             "max-message-size" => self.max_message_size(),
-            "sub-addr-delim" => self.sub_address_delimiter(),
-            _ => Err(self.error(span, "syntax error")),
+            _ => self.sub_address_delimiter(),
         }
     }
 
@@ -69,7 +124,11 @@ impl Parser<'_> {
                 self.config.smtp.max_message_size = bytes;
                 Ok(())
             }
-            None => Err(self.error(token.span, format!("invalid size: {written}"))),
+            None => {
+                let message = format!("invalid size: {written}");
+                let hint = "a size is bytes, or a number with one of K, M, G, T";
+                Err(self.error_with_hint(token.span, message, hint))
+            }
         }
     }
 
@@ -97,7 +156,7 @@ impl Parser<'_> {
             "max-rcpt" => self.config.smtp.max_recipients = number.into(),
             other => {
                 let message = format!("invalid session limit keyword: {other}");
-                return Err(self.error(key.span, message));
+                return Err(self.unknown(key.span, message, other, ["max-mails", "max-rcpt"]));
             }
         }
         Ok(())
@@ -126,7 +185,7 @@ impl Parser<'_> {
                 let limits = self.mta_limits(domain.as_deref());
                 if !set_mta_limit(limits, &key.text, number) {
                     let message = format!("invalid mta limit keyword: {}", key.text);
-                    return Err(self.error(key.span, message));
+                    return Err(self.unknown(key.span, message, &key.text, MTA_LIMITS));
                 }
             } else {
                 return Ok(());
@@ -172,7 +231,7 @@ impl Parser<'_> {
                 "max-session-per-user" => &mut limits.max_session_per_user,
                 other => match task_limit(&mut limits.tasks, other) {
                     Some(limit) => limit,
-                    None => return Err(self.unknown_scheduler_limit(&key)),
+                    None => return Err(self.unknown_scheduler_limit(&key, &MDA_LIMITS)),
                 },
             };
             *limit = number.into();
@@ -190,7 +249,7 @@ impl Parser<'_> {
                 "max-schedule" => &mut limits.max_schedule,
                 "max-evp-batch-size" => &mut limits.max_envelope_batch,
                 "max-msg-batch-size" => &mut limits.max_message_batch,
-                _ => return Err(self.unknown_scheduler_limit(&key)),
+                _ => return Err(self.unknown_scheduler_limit(&key, &SCHEDULER_LIMITS)),
             };
             *limit = number.into();
         }
@@ -198,13 +257,14 @@ impl Parser<'_> {
     }
 
     /// The message of `mda limit` too.
-    fn unknown_scheduler_limit(&mut self, key: &Quote) -> super::parser::Abandoned {
-        self.error(key.span, format!("invalid scheduler limit keyword: {}", key.text))
+    fn unknown_scheduler_limit(&mut self, key: &Quote, known: &[&str]) -> Abandoned {
+        let message = format!("invalid scheduler limit keyword: {}", key.text);
+        self.unknown(key.span, message, &key.text, known.iter().copied())
     }
 
     /// `bounce warn-interval DELAY {, DELAY}`.
     pub(super) fn bounce(&mut self) -> Parsed<()> {
-        self.expect_word("warn-interval")?;
+        let span = self.expect_word("warn-interval")?;
         let mut intervals = Vec::new();
         loop {
             let text = self.text()?;
@@ -212,14 +272,17 @@ impl Parser<'_> {
                 Ok(interval) => intervals.push(interval),
                 Err(part) => {
                     let message = format!("invalid bounce delay: {part}");
-                    return Err(self.error(text.span, message));
+                    return Err(self.error_with_hint(text.span, message, DELAY_HINT));
                 }
             }
             if !self.accept_byte(b',') {
                 break;
             }
         }
-        intervals.truncate(MAX_WARN_INTERVALS);
+        if intervals.len() > MAX_WARN_INTERVALS {
+            self.warning(span, "only the first four delays of warn-interval count");
+            intervals.truncate(MAX_WARN_INTERVALS);
+        }
         self.config.bounce.warn_intervals = intervals;
         Ok(())
     }
@@ -227,24 +290,31 @@ impl Parser<'_> {
     /// `srs key [backup] SECRET`, `srs ttl DELAY`.
     pub(super) fn srs(&mut self, span: Span) -> Parsed<()> {
         if self.accept("key").is_some() {
-            self.accept("backup");
-            self.text()?;
+            let backup = self.accept("backup").is_some();
+            let key = Some(Secret::from(self.text()?.text));
+            let srs = &mut self.config.srs;
+            *(if backup { &mut srs.backup_key } else { &mut srs.key }) = key;
         } else {
             self.expect_word("ttl")?;
             let text = self.text()?;
-            let problem = match delay(&text.text) {
-                Ok(ttl) if ttl < Duration::from_secs(24 * 60 * 60) => {
-                    let part = &text.text[..text.text.len() - 1];
-                    Some(format!("ttl delay \"{part}\" is too short"))
+            let days = delay(&text.text).map(|ttl| ttl.as_secs() / SECONDS_A_DAY);
+            let (message, hint) = match days.map(u32::try_from) {
+                Ok(Ok(days @ 1..)) => {
+                    self.config.srs.days = days;
+                    self.unsupported(span, "srs");
+                    return Ok(());
                 }
-                Ok(_) => None,
-                Err(part) => Some(format!("ttl delay \"{part}\" is invalid")),
+                Ok(_) => {
+                    let part = &text.text[..text.text.len() - 1];
+                    let hint = "senders are dated by days, so that at least one is needed";
+                    (format!("ttl delay \"{part}\" is too short"), hint)
+                }
+                Err(part) => (format!("ttl delay \"{part}\" is invalid"), DELAY_HINT),
             };
-            if let Some(message) = problem {
-                return Err(self.error(text.span, message));
-            }
+            return Err(self.error_with_hint(text.span, message, hint));
         }
-        Err(self.unsupported(span, "srs"))
+        self.unsupported(span, "srs");
+        Ok(())
     }
 
     /// `admd NAME`.
@@ -253,7 +323,9 @@ impl Parser<'_> {
         if name.text.bytes().any(|byte| !matches!(byte, b' '..=b'~')) {
             return Err(self.error(name.span, "not a valid admd"));
         }
-        Err(self.unsupported(span, "admd"))
+        self.config.admd = Some(name.text);
+        self.unsupported(span, "admd");
+        Ok(())
     }
 
     /// A key and a number, if a word follows.

@@ -3,6 +3,9 @@
 
 use super::tree::Span;
 
+/// How many files are read, one that is included twice counted twice.
+const MAX_FILES: usize = 1024;
+
 /// One byte of input and where it came from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Character {
@@ -44,9 +47,12 @@ struct Reading {
 }
 
 impl Input {
-    /// Reads on in the file `name`, then goes back to where it is now. `false` when there are more
-    /// files than can be counted.
+    /// Reads on in the file `name`, then goes back to where it is now. `false` when there are too
+    /// many files: some may include others several times, each of which does the same.
     pub fn enter(&mut self, name: &str, text: Vec<u8>) -> bool {
+        if self.sources.len() >= MAX_FILES {
+            return false;
+        }
         let Ok(source) = u16::try_from(self.sources.len()) else { return false };
         let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
         let lines = std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect();

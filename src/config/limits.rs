@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::tree::{Ciphers, Secret};
+
 const HOUR: u64 = 60 * 60;
 
 /// Port of `listen on` without `port`.
 pub(super) const SMTP_PORT: u16 = 25;
+/// Port of `listen on` with `smtps` and without `port`.
+pub(super) const SMTPS_PORT: u16 = 465;
 
 /// The least that `smtp limit max-rcpt` may be (RFC 5321, section 4.5.3.1.8).
 pub(super) const LEAST_MAX_RECIPIENTS: i64 = 100;
@@ -30,6 +34,8 @@ pub struct Smtp {
     pub max_recipients: Limit,
     /// `limit max-mails`: transactions a session.
     pub max_mails: Limit,
+    /// `ciphers`: cipher suites where a listener or a relay says nothing; all without it.
+    pub ciphers: Option<Ciphers>,
 }
 
 /// `queue`: what the spool keeps.
@@ -37,6 +43,32 @@ pub struct Smtp {
 pub struct Queue {
     /// `ttl`: how long an undeliverable envelope stays.
     pub ttl: Duration,
+    /// `compression`: whether message contents are compressed.
+    pub compression: bool,
+    /// `encryption`: whether message contents are encrypted, and where the key comes from.
+    pub encryption: Option<QueueKey>,
+}
+
+/// Where the key of an encrypted spool comes from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum QueueKey {
+    /// The terminal is asked for it.
+    Asked,
+    /// It is the first line of standard input.
+    StandardInput,
+    /// It is written in the configuration: 32 bytes.
+    Written(Secret),
+}
+
+/// `srs`: how senders of forwarded mail are rewritten (Sender Rewriting Scheme).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Srs {
+    /// `key`: signs rewritten senders; without it none is, and none is turned back.
+    pub key: Option<Secret>,
+    /// `key backup`: an earlier key, still good for turning back.
+    pub backup_key: Option<Secret>,
+    /// `ttl`: how many days a rewritten sender can be turned back.
+    pub days: u32,
 }
 
 /// `bounce`: notices to senders.
@@ -181,13 +213,20 @@ impl Default for Smtp {
             sub_address_delimiter: '+',
             max_recipients: Limit::new(1000),
             max_mails: Limit::new(100),
+            ciphers: None,
         }
     }
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(4 * 24 * HOUR) }
+        Self { ttl: Duration::from_secs(4 * 24 * HOUR), compression: false, encryption: None }
+    }
+}
+
+impl Default for Srs {
+    fn default() -> Self {
+        Self { key: None, backup_key: None, days: 4 }
     }
 }
 

@@ -7,7 +7,9 @@
 //! Source: smtpd.conf(5).
 
 mod action;
+mod cipher;
 mod diagnostics;
+mod entries;
 mod explain;
 mod filter;
 mod globals;
@@ -15,13 +17,18 @@ mod input;
 mod lexer;
 mod limits;
 mod listen;
+mod names;
+mod nearest;
 mod parser;
 mod pki;
+pub mod rehearsal;
+mod relay;
 mod reserved;
 mod rule;
 mod table;
 mod tree;
 mod value;
+mod whole;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use limits::*;
@@ -53,6 +60,59 @@ pub trait SourceReader {
     /// Whether there is a program for tables with this `backend`: `table-BACKEND` in the directory
     /// of helper programs.
     fn table_program(&mut self, backend: &str) -> bool;
+
+    /// Whether the file at `path` can be used for what only the server may know or change: it can be
+    /// read, belongs to root, and has no rights that `kind` does not allow. A reader that knows
+    /// no owners looks only whether it can be read.
+    ///
+    /// # Errors
+    /// Says which of these is not so.
+    fn key_file(&mut self, path: &str, _kind: KeyFile) -> Result<(), KeyFileProblem> {
+        self.read(path).map(drop).map_err(KeyFileProblem::Unreadable)
+    }
+}
+
+/// What a file of a certificate statement holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyFile {
+    /// Certificates, which everybody may read.
+    Certificate,
+    /// A private key.
+    Key,
+}
+
+impl KeyFile {
+    /// The rights that it may have at most.
+    #[must_use]
+    pub fn mode(self) -> u32 {
+        match self {
+            Self::Certificate => 0o755,
+            Self::Key => 0o740,
+        }
+    }
+
+    /// The same as ls(1) shows it.
+    #[must_use]
+    pub fn mode_text(self) -> &'static str {
+        match self {
+            Self::Certificate => "rwxr-xr-x",
+            Self::Key => "rwxr-----",
+        }
+    }
+}
+
+/// Why a file of keys or certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileProblem {
+    /// It has rights that it may not have.
+    #[error("insecure permissions")]
+    Mode,
+    /// It does not belong to root.
+    #[error("not owned by uid 0")]
+    Owner,
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(io::Error),
 }
 
 /// Answers what the configuration asks about this machine and its names.
@@ -74,6 +134,22 @@ pub trait Network {
 
     /// The port of the TCP service `name`.
     fn service(&mut self, name: &str) -> Option<u16>;
+
+    /// Whether there is an account with this name.
+    ///
+    /// # Errors
+    /// It cannot be said, as here where nobody is asked; nothing is complained about then.
+    fn user(&mut self, _name: &str) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether there is a group with this name.
+    ///
+    /// # Errors
+    /// As for [`Self::user`].
+    fn group(&mut self, _name: &str) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A configuration that can be used, and what there is to say about it.
@@ -85,17 +161,43 @@ pub struct Loaded {
     pub warnings: Diagnostics,
 }
 
+/// What was understood of a configuration, whether it can be used or not.
+#[derive(Debug)]
+pub struct Reading {
+    /// The configuration; complete unless there are errors.
+    pub config: Config,
+    /// Everything there is to say: errors and warnings in the order in which they were met, then what
+    /// is not supported yet.
+    pub diagnostics: Diagnostics,
+}
+
 /// Reads the configuration at `path` with all that it includes. `defines` are macros that the file
 /// cannot change (see [`parse_define`]).
 ///
 /// # Errors
-/// All errors of all files, with the warnings among them, in the order in which they were met.
+/// The configuration cannot be used: all errors of all files, with the warnings among them, and what
+/// is not supported yet.
 pub fn load(
     path: &str,
     files: &mut dyn SourceReader,
     network: &mut dyn Network,
     defines: &[(String, String)],
 ) -> Result<Loaded, Diagnostics> {
+    let Reading { config, diagnostics } = read(path, files, network, defines);
+    if diagnostics.are_fatal() {
+        Err(diagnostics)
+    } else {
+        Ok(Loaded { config, warnings: diagnostics })
+    }
+}
+
+/// As [`load`], for who wants to look at the configuration and not to use it.
+pub fn read(
+    path: &str,
+    files: &mut dyn SourceReader,
+    network: &mut dyn Network,
+    defines: &[(String, String)],
+) -> Reading {
     let empty = Config {
         sources: Vec::new(),
         server_name: network.server_name(),
@@ -104,6 +206,11 @@ pub fn load(
         listeners: vec![listen::socket()],
         actions: Vec::new(),
         rules: Vec::new(),
+        pki: Vec::new(),
+        authorities: Vec::new(),
+        processes: Vec::new(),
+        filters: Vec::new(),
+        admd: None,
         wrappers: Vec::new(),
         smtp: Smtp::default(),
         queue: Queue::default(),
@@ -111,13 +218,10 @@ pub fn load(
         mta: Mta::default(),
         mda: MdaLimits::default(),
         scheduler: SchedulerLimits::default(),
+        srs: Srs::default(),
     };
     let (config, diagnostics) = parser::Parser::new(empty, files, network, defines).file(path);
-    if diagnostics.has_errors() {
-        Err(diagnostics)
-    } else {
-        Ok(Loaded { config, warnings: diagnostics })
-    }
+    Reading { config, diagnostics }
 }
 
 /// Splits the argument of `-D` into name and value, at the last `=`. `None` when there is none: the

@@ -1,14 +1,43 @@
 //! The recursive-descent parser: tokens, recovery and complaints. Each kind of statement has a file
 //! of its own that adds methods to [`Parser`].
 //!
-//! A statement is checked while it is read, since each may use only what stands above it. After an
-//! error the parser goes on with the next line, so that one run shows all errors of a file.
+//! A statement is checked while it is read, since each may use only what stands above it; what
+//! needs the whole file is in [`super::whole`]. After an error the parser goes on with the next line,
+//! so that one run shows all errors of a file.
 
 use super::diagnostics::{Diagnostic, Diagnostics, Place, reason};
 use super::lexer::{Lexer, Token, TokenKind};
+use super::names::Names;
+use super::nearest::nearest;
+use super::pki::PkiDraft;
 use super::tree::{Config, Span};
+use super::whole::CertificateUse;
 use super::{Network, SourceReader};
 
+/// The words that statements begin with.
+const STATEMENTS: [&str; 17] = [
+    "action",
+    "admd",
+    "bounce",
+    "ca",
+    "filter",
+    "include",
+    "listen",
+    "match",
+    "mda",
+    "mta",
+    "pki",
+    "proc",
+    "queue",
+    "scheduler",
+    "smtp",
+    "srs",
+    "table",
+];
+/// Statements of this server alone. They are ordinary words everywhere else.
+const OWN_STATEMENTS: [&str; 4] = ["log", "metrics", "policy", "sandbox"];
+/// How many words a hint lists at most.
+const MAX_LISTED: usize = 8;
 /// How many files may include one another.
 const MAX_INCLUDE_DEPTH: usize = 32;
 
@@ -27,8 +56,16 @@ pub(super) struct Parser<'a> {
     pub network: &'a mut dyn Network,
     pub config: Config,
     pub diagnostics: Diagnostics,
-    /// How many tables without a name there are so far.
-    pub anonymous_tables: u32,
+    /// What has no effect yet; said after everything that is wrong.
+    unsupported: Vec<(Span, String)>,
+    /// Reserved words that could have stood where the next token stands.
+    expected: Vec<&'static str>,
+    /// What the names so far stand for.
+    pub names: Names,
+    /// `pki` so far, in the order of [`super::PkiId`].
+    pub pki: Vec<PkiDraft>,
+    /// Certificates and authorities of relays, which may be declared later.
+    pub certificate_uses: Vec<CertificateUse>,
 }
 
 impl<'a> Parser<'a> {
@@ -45,7 +82,11 @@ impl<'a> Parser<'a> {
             network,
             config,
             diagnostics: Diagnostics::default(),
-            anonymous_tables: 0,
+            unsupported: Vec::new(),
+            expected: Vec::new(),
+            names: Names::default(),
+            pki: Vec::new(),
+            certificate_uses: Vec::new(),
         }
     }
 
@@ -56,6 +97,10 @@ impl<'a> Parser<'a> {
                 self.lexer.input().enter(path, text);
                 while self.line() {}
                 self.check_whole();
+                for (span, what) in std::mem::take(&mut self.unsupported) {
+                    let place = self.place(span);
+                    self.diagnostics.push(Diagnostic::unsupported(place, &what));
+                }
             }
             Err(error) => self
                 .diagnostics
@@ -114,9 +159,22 @@ impl<'a> Parser<'a> {
         Ok(None)
     }
 
-    /// `NAME = VALUE`.
+    /// `NAME = VALUE`, or a statement of this server alone.
     fn definition(&mut self, first: Token) -> Parsed<()> {
-        let TokenKind::Text(name) = first.kind else { return Err(self.unexpected(&first)) };
+        let TokenKind::Text(name) = first.kind else {
+            self.expected = STATEMENTS.to_vec();
+            return Err(self.unexpected(&first));
+        };
+        if self.peek().kind != TokenKind::Other(b'=') {
+            if OWN_STATEMENTS.contains(&name.as_str()) {
+                self.unsupported(first.span, name);
+                return self.skip_statement();
+            }
+            if let Some(meant) = nearest(&name, STATEMENTS) {
+                let hint = format!("did you mean `{meant}`?");
+                return Err(self.error_with_hint(first.span, "syntax error", &hint));
+            }
+        }
         self.expect(b'=')?;
         let value = self.text()?;
         if name.bytes().any(|byte| byte.is_ascii_whitespace()) {
@@ -147,10 +205,14 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// What can only be said when everything was read.
-    fn check_whole(&mut self) {
-        if self.config.rules.is_empty() {
-            self.diagnostics.push(Diagnostic::bare_error("warn: no rules, nothing to do"));
+    /// Skips the rest of a statement that nothing is known about.
+    fn skip_statement(&mut self) -> Parsed<()> {
+        loop {
+            match self.peek().kind {
+                TokenKind::Newline | TokenKind::End => return Ok(()),
+                TokenKind::Bad(_) => return Err(self.unexpected_next()),
+                _ => self.next(),
+            };
         }
     }
 
@@ -181,13 +243,43 @@ impl Parser<'_> {
 
     /// Takes the next token.
     pub fn next(&mut self) -> Token {
+        self.expected.clear();
         self.peeked.take().unwrap_or_else(|| self.lexer.token())
     }
 
     /// Takes the next token if it is this reserved word, and gives its place.
-    pub fn accept(&mut self, word: &str) -> Option<Span> {
+    pub fn accept(&mut self, word: &'static str) -> Option<Span> {
         let found = matches!(self.peek().kind, TokenKind::Reserved(reserved) if reserved == word);
+        if !found {
+            self.expected.push(word);
+        }
         found.then(|| self.next().span)
+    }
+
+    /// Takes the next token if it is one of these reserved words.
+    pub fn accept_one(&mut self, words: &[&'static str]) -> Option<(&'static str, Span)> {
+        if let TokenKind::Reserved(word) = self.peek().kind
+            && words.contains(&word)
+        {
+            return Some((word, self.next().span));
+        }
+        self.expected.extend(words);
+        None
+    }
+
+    /// Notes words that could stand here, though they are not looked for.
+    pub fn expect_words(&mut self, words: &[&'static str]) {
+        self.expected.extend(words);
+    }
+
+    /// What was tried so far is not to be suggested.
+    pub fn forget_expected(&mut self) {
+        self.expected.clear();
+    }
+
+    /// Takes the next token, which must be one of these reserved words.
+    pub fn one_of(&mut self, words: &[&'static str]) -> Parsed<(&'static str, Span)> {
+        self.accept_one(words).ok_or_else(|| self.unexpected_next())
     }
 
     /// Takes the next token if it is this byte.
@@ -197,12 +289,6 @@ impl Parser<'_> {
             self.next();
         }
         found
-    }
-
-    /// Takes the next token if it is a reserved word.
-    pub fn accept_reserved(&mut self) -> Option<(&'static str, Span)> {
-        let TokenKind::Reserved(word) = self.peek().kind else { return None };
-        Some((word, self.next().span))
     }
 
     /// Takes the next token if it is a word or a quoted string.
@@ -219,13 +305,8 @@ impl Parser<'_> {
     }
 
     /// Takes the next token, which must be this reserved word.
-    pub fn expect_word(&mut self, word: &str) -> Parsed<Span> {
+    pub fn expect_word(&mut self, word: &'static str) -> Parsed<Span> {
         self.accept(word).ok_or_else(|| self.unexpected_next())
-    }
-
-    /// Takes the next token, which must be a reserved word.
-    pub fn reserved(&mut self) -> Parsed<(&'static str, Span)> {
-        self.accept_reserved().ok_or_else(|| self.unexpected_next())
     }
 
     /// Takes the next token, which must be a word or a quoted string.
@@ -237,12 +318,12 @@ impl Parser<'_> {
         let hint = match token.kind {
             TokenKind::Reserved(_) => "a reserved word: put it in quotes to use it as a value",
             TokenKind::Number(_) => "a number: put it in quotes to use it as text",
-            TokenKind::Other(byte) if byte.is_ascii_punctuation() && !b"{}=,".contains(&byte) => {
-                "text that begins with this character must be in quotes"
-            }
+            TokenKind::Other(b'}') => "an entry is missing before the brace",
+            TokenKind::Newline => "the line ends where a value is missing",
             _ => return Err(self.unexpected(&token)),
         };
-        Err(self.error_with_hint(token.span, "syntax error".to_owned(), hint))
+        self.give_back_newline(&token);
+        Err(self.error_with_hint(token.span, "syntax error", hint))
     }
 
     /// Takes the next token, which must be a number.
@@ -284,29 +365,48 @@ impl Parser<'_> {
         self.diagnostics.push(Diagnostic::warning(place, message));
     }
 
+    /// Notes something that the configuration works in spite of, with a hint.
+    pub fn warning_with_hint(&mut self, span: Span, message: &str, hint: &str) {
+        let place = self.place(span);
+        self.diagnostics.push(Diagnostic::warning(place, message).with_hint(hint));
+    }
+
     /// Notes an error with a hint; the statement is to be given up.
-    pub fn error_with_hint(&mut self, span: Span, message: String, hint: &str) -> Abandoned {
+    pub fn error_with_hint(
+        &mut self,
+        span: Span,
+        message: impl Into<String>,
+        hint: &str,
+    ) -> Abandoned {
         let place = self.place(span);
         self.diagnostics.push(Diagnostic::error(place, message).with_hint(hint));
         Abandoned
     }
 
-    /// Notes that a part of the language has no effect yet, so that it is never ignored.
-    pub fn unsupported(&mut self, span: Span, what: &str) -> Abandoned {
-        self.error(span, format!("{what}: not supported yet"))
+    /// Notes that a name stands for nothing. One that looks like it is the hint.
+    pub fn unknown<'n>(
+        &mut self,
+        span: Span,
+        message: String,
+        name: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Abandoned {
+        match nearest(name, known) {
+            Some(meant) => self.error_with_hint(span, message, &format!("did you mean `{meant}`?")),
+            None => self.error(span, message),
+        }
     }
 
-    /// Notes each of these parts of a statement.
-    pub fn refuse_unsupported(&mut self, parts: &[(Span, &str)]) -> Parsed<()> {
-        for (span, what) in parts {
-            self.unsupported(*span, what);
-        }
-        if parts.is_empty() { Ok(()) } else { Err(Abandoned) }
+    /// Notes that a part of the language has no effect yet, so that it is never ignored.
+    pub fn unsupported(&mut self, span: Span, what: impl Into<String>) {
+        self.unsupported.push((span, what.into()));
     }
 
     /// Takes the next token and notes a syntax error at it.
     pub fn unexpected_next(&mut self) -> Abandoned {
+        let expected = std::mem::take(&mut self.expected);
         let token = self.next();
+        self.expected = expected;
         self.unexpected(&token)
     }
 
@@ -315,15 +415,52 @@ impl Parser<'_> {
         if let TokenKind::Bad(Some(message)) = &token.kind {
             self.error(token.span, message.clone());
         }
-        if token.kind == TokenKind::Newline {
-            // It still ends the statement, and the next line is not skipped with it.
-            self.peeked = Some(token.clone());
+        let expected = std::mem::take(&mut self.expected);
+        self.give_back_newline(token);
+        match hint_for(token, &expected) {
+            Some(hint) => self.error_with_hint(token.span, "syntax error", &hint),
+            None => self.error(token.span, "syntax error"),
         }
-        self.error(token.span, "syntax error")
     }
 
-    fn place(&mut self, span: Span) -> Place {
+    /// The end of a line still ends the statement, and the next line is not skipped with it.
+    fn give_back_newline(&mut self, token: &Token) {
+        if token.kind == TokenKind::Newline {
+            self.peeked = Some(token.clone());
+        }
+    }
+
+    /// The source line that a place is in.
+    pub fn place(&mut self, span: Span) -> Place {
         let (file, text) = self.lexer.input().line(span);
         Place { file, span, text }
     }
+}
+
+/// What may help where `token` stands and one of these words could have stood.
+fn hint_for(token: &Token, expected: &[&str]) -> Option<String> {
+    let word = match &token.kind {
+        TokenKind::Reserved(word) => word,
+        TokenKind::Text(text) => text.as_str(),
+        TokenKind::Other(b'\r') => {
+            return Some("the line ends with CR LF; a line must end with LF alone".to_owned());
+        }
+        TokenKind::Other(0xef) if (token.span.line, token.span.column) == (1, 1) => {
+            return Some("a byte order mark: the file must begin without one".to_owned());
+        }
+        TokenKind::Other(byte) if byte.is_ascii_punctuation() && !b"{}<>=,!".contains(byte) => {
+            return Some("text that begins with this character must be in quotes".to_owned());
+        }
+        TokenKind::Newline | TokenKind::End if (1..=MAX_LISTED).contains(&expected.len()) => {
+            return Some(format!("the line ends where `{}` could follow", expected.join("`, `")));
+        }
+        _ => return None,
+    };
+    if let Some(meant) = nearest(word, expected.iter().copied()) {
+        return Some(format!("did you mean `{meant}`?"));
+    }
+    if expected.is_empty() || expected.len() > MAX_LISTED {
+        return None;
+    }
+    Some(format!("here could stand `{}`", expected.join("`, `")))
 }

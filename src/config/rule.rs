@@ -2,11 +2,13 @@
 
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
-use super::table::{Argument, Usage};
-use super::tree::{
-    Criterion, Decision, Destination, Login, Rule, Source, Span, TableMatch, TableSource,
-};
-use crate::table::Table;
+use super::table::Usage;
+use super::tree::{Criterion, Decision, Destination, Login, Rule, Source, Span, TableMatch};
+
+/// What a rule can look at.
+const CRITERIA: [&str; 8] = ["auth", "for", "from", "helo", "mail-from", "rcpt-to", "tag", "tls"];
+/// What it can decide.
+const DECISIONS: [&str; 2] = ["action", "reject"];
 
 /// A rule while it is read.
 #[derive(Default)]
@@ -27,16 +29,14 @@ impl Parser<'_> {
         let mut draft = Draft::default();
         let decision = loop {
             let negated = self.accept_byte(b'!');
-            let token = self.next();
-            let TokenKind::Reserved(word) = token.kind else {
-                return Err(self.unexpected(&token));
-            };
-            match word {
-                "action" | "reject" if negated => return Err(self.unexpected(&token)),
-                "action" => break self.rule_action()?,
-                "reject" => break Decision::Reject,
-                _ => self.criterion(&mut draft, word, negated, token.span)?,
+            if !negated && let Some((word, _)) = self.accept_one(&DECISIONS) {
+                break match word {
+                    "action" => self.rule_action()?,
+                    _ => Decision::Reject,
+                };
             }
+            let (word, span) = self.one_of(&CRITERIA)?;
+            self.criterion(&mut draft, word, negated, span)?;
         };
         // Nothing may follow the decision; a rule with more after it does not count.
         if !matches!(self.peek().kind, TokenKind::Newline | TokenKind::End) {
@@ -59,10 +59,7 @@ impl Parser<'_> {
 
     fn rule_action(&mut self) -> Parsed<Decision> {
         let name = self.text()?;
-        match self.config.action_named(&name.text) {
-            Some(action) => Ok(Decision::Action(action)),
-            None => Err(self.error(name.span, format!("no such dispatcher: {}", name.text))),
-        }
+        self.declared_action(&name).map(Decision::Action)
     }
 
     fn criterion(
@@ -95,15 +92,15 @@ impl Parser<'_> {
                 self.fill(&mut draft.rcpt_to, Criterion { negated, test }, "rcpt-to", span)
             }
             "from" => self.from(draft, negated, span),
-            "for" => self.to(draft, negated, span),
-            _ => Err(self.error(span, "syntax error")),
+            _ => self.to(draft, negated, span),
         }
     }
 
     /// `from …`. The forms `from auth` and `from mail-from` are two criteria in one: any client, and
     /// a test that the `!` belongs to and that replaces an earlier one.
     fn from(&mut self, draft: &mut Draft, negated: bool, span: Span) -> Parsed<()> {
-        let (word, place) = self.reserved()?;
+        let words = ["any", "auth", "local", "mail-from", "rdns", "socket", "src"];
+        let (word, _) = self.one_of(&words)?;
         let test = match word {
             "any" => Source::Any,
             "local" => Source::Local,
@@ -116,31 +113,29 @@ impl Parser<'_> {
                 draft.auth = Some(Criterion { negated, test });
                 return Ok(());
             }
-            "mail-from" => {
+            _ => {
                 let test = self.table_match(Usage::AnyKeys, "from")?;
                 self.fill(&mut draft.from, ANY_SOURCE, "from", span)?;
                 draft.mail_from = Some(Criterion { negated, test });
                 return Ok(());
             }
-            _ => return Err(self.error(place, "syntax error")),
         };
         self.fill(&mut draft.from, Criterion { negated, test }, "from", span)
     }
 
     /// `for …`, with the two-in-one form `for rcpt-to`.
     fn to(&mut self, draft: &mut Draft, negated: bool, span: Span) -> Parsed<()> {
-        let (word, place) = self.reserved()?;
+        let (word, _) = self.one_of(&["any", "domain", "local", "rcpt-to"])?;
         let test = match word {
             "any" => Destination::Any,
             "local" => Destination::Local,
             "domain" => Destination::Domain(self.table_match(Usage::Keys, "'for'")?),
-            "rcpt-to" => {
+            _ => {
                 let test = self.table_match(Usage::AnyKeys, "for")?;
                 self.fill(&mut draft.to, ANY_DESTINATION, "for", span)?;
                 draft.rcpt_to = Some(Criterion { negated, test });
                 return Ok(());
             }
-            _ => return Err(self.error(place, "syntax error")),
         };
         self.fill(&mut draft.to, Criterion { negated, test }, "for", span)
     }
@@ -167,21 +162,7 @@ impl Parser<'_> {
         };
         let usage = if regex { Usage::Keys } else { usage };
         let table = self.usable(argument, usage, purpose)?;
-        if regex {
-            self.warn_about_expressions(argument);
-        }
         Ok(Some(TableMatch { table, regex }))
-    }
-
-    /// Says which expressions written here are none. Those of files are known when they are loaded.
-    fn warn_about_expressions(&mut self, argument: Argument) {
-        let Some(declared) = self.config.table(argument.table) else { return };
-        let TableSource::Inline(entries) = &declared.source else { return };
-        let table = Table::new(declared.kind, entries.clone());
-        for pattern in table.invalid_expressions() {
-            let message = format!("invalid regular expression \"{pattern}\" never matches");
-            self.warning(argument.span, &message);
-        }
     }
 
     fn fill<T>(

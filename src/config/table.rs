@@ -2,6 +2,8 @@
 
 use super::diagnostics::{Diagnostic, reason};
 use super::lexer::TokenKind;
+use super::names::ANONYMOUS_TABLE;
+use super::nearest::nearest;
 use super::parser::{Abandoned, Parsed, Parser, Quote};
 use super::tree::{BuiltIn, Span, TableDecl, TableEntry, TableId, TableKind, TableSource};
 use crate::table::{file, map};
@@ -43,19 +45,49 @@ impl Parser<'_> {
     /// `table NAME { … }`, `table NAME PATH`, `table NAME BACKEND:PATH`.
     pub(super) fn table(&mut self, span: Span) -> Parsed<()> {
         let name = self.text()?;
+        let declared = self.declare_table(&name, span);
+        if declared.is_err() {
+            self.names.failed_tables.entry(name.text).or_insert(span);
+        }
+        declared
+    }
+
+    fn declare_table(&mut self, name: &Quote, span: Span) -> Parsed<()> {
         let (kind, source) = if self.accept_byte(b'{') {
             let entries = self.entries()?;
             (kind_of(&entries), TableSource::Inline(entries))
         } else {
             let place = self.text()?;
-            self.backend(&name, &place)?
+            self.backend(name, &place)?
         };
-        if self.config.table_named(&name.text).is_some() {
+        if let Some(hint) = self.table_taken(&name.text) {
             let message = format!("table_create: table \"{}\" already defined", name.text);
-            return Err(self.error(name.span, message));
+            return Err(self.error_with_hint(name.span, message, &hint));
         }
-        self.add_table(TableDecl { name: name.text, span: Some(span), source, kind })?;
+        let declared = TableDecl { name: name.text.clone(), span: Some(span), source, kind };
+        let table = self.add_table(declared)?;
+        self.names.tables.insert(name.text.clone(), table);
         Ok(())
+    }
+
+    /// Why a table cannot have this name.
+    fn table_taken(&self, name: &str) -> Option<String> {
+        if let Some(first) = self.table_called(name) {
+            let span = self.config.table(first).and_then(|first| first.span);
+            return Some(match span {
+                Some(span) => format!("it is declared in line {}", span.line),
+                None => "it is built in".to_owned(),
+            });
+        }
+        let reserved = name.starts_with(ANONYMOUS_TABLE);
+        reserved.then(|| "tables without a name are called like this".to_owned())
+    }
+
+    /// The table with this name, also a built-in one.
+    fn table_called(&self, name: &str) -> Option<TableId> {
+        let built_in = || (0..).zip(built_in()).find(|(_, table)| table.name == name);
+        let declared = self.names.tables.get(name).copied();
+        declared.or_else(|| built_in().map(|(index, _)| TableId(index)))
     }
 
     /// A table as an argument: a word alone is a list of one, braces are a table without a name.
@@ -64,9 +96,9 @@ impl Parser<'_> {
         if self.accept_byte(b'<') {
             let name = self.text()?;
             self.expect(b'>')?;
-            return match self.config.table_named(&name.text) {
+            return match self.table_called(&name.text) {
                 Some(table) => Ok(Argument { table, span: name.span }),
-                None => Err(self.error(name.span, format!("no such table: {}", name.text))),
+                None => Err(self.no_such_table(&name)),
             };
         }
         let entries = if self.accept_byte(b'{') {
@@ -75,13 +107,23 @@ impl Parser<'_> {
             vec![TableEntry { key: self.text()?.text, value: None }]
         };
         let table = self.add_table(TableDecl {
-            name: format!("<dynamic:{}>", self.anonymous_tables),
+            name: format!("{ANONYMOUS_TABLE}{}>", self.names.anonymous_tables),
             span: Some(span),
             kind: kind_of(&entries),
             source: TableSource::Inline(entries),
         })?;
-        self.anonymous_tables += 1;
+        self.names.anonymous_tables += 1;
         Ok(Argument { table, span })
+    }
+
+    fn no_such_table(&mut self, name: &Quote) -> Abandoned {
+        let message = format!("no such table: {}", name.text);
+        if let Some(failed) = self.names.failed_tables.get(&name.text) {
+            let hint = format!("its declaration in line {} has an error", failed.line);
+            return self.error_with_hint(name.span, message, &hint);
+        }
+        let known: Vec<String> = self.names.tables.keys().cloned().collect();
+        self.unknown(name.span, message, &name.text, known.iter().map(String::as_str))
     }
 
     /// A table argument where it may be left out.
@@ -104,7 +146,25 @@ impl Parser<'_> {
         }
         let name = self.table_name(argument.table);
         let message = format!("table \"{name}\" may not be used for {purpose} lookups");
-        Err(self.error(argument.span, message))
+        let hint = self.unsuited(argument);
+        Err(self.error_with_hint(argument.span, message, &hint))
+    }
+
+    /// What a table is that does not suit its use.
+    pub(super) fn unsuited(&self, argument: Argument) -> String {
+        let Some(table) = self.config.table(argument.table) else { return String::new() };
+        let what = match table.kind {
+            TableKind::Dynamic => "holds accounts alone",
+            TableKind::List => "is a list, a mapping is needed here",
+            TableKind::Mapping => "is a mapping, a list is needed here",
+            TableKind::Undecided => "is empty, so that it is neither a list nor a mapping",
+        };
+        let name = &table.name;
+        if name.starts_with('<') {
+            format!("table {name} {what}")
+        } else {
+            format!("table <{name}> {what}")
+        }
     }
 
     /// Whether a table's kind suits a use.
@@ -172,7 +232,8 @@ impl Parser<'_> {
         };
         if path.is_some_and(|path| !path.starts_with('/')) {
             let message = format!("invalid backend parameter for table: {}", name.text);
-            return Err(self.error(place.span, message));
+            let hint = "the path after the colon must begin with /";
+            return Err(self.error_with_hint(place.span, message, hint));
         }
         match (backend, path) {
             ("static" | "file", Some(path)) => self.table_file(name, path, place.span),
@@ -180,7 +241,11 @@ impl Parser<'_> {
                 Ok((TableKind::Undecided, TableSource::Inline(Vec::new())))
             }
             ("getpwnam", None) => Ok((TableKind::Dynamic, TableSource::Users)),
-            ("getpwnam", Some(path)) => Err(self.error(place.span, invalid_file(path, &name.text))),
+            ("getpwnam", Some(path)) => {
+                let message = invalid_file(path, &name.text);
+                let hint = "the system's accounts are in no file of their own";
+                Err(self.error_with_hint(place.span, message, hint))
+            }
             ("db", Some(path)) => self.map_file(name, path, place.span),
             ("db", None) => {
                 let message = format!("invalid backend parameter for table: {}", name.text);
@@ -193,7 +258,10 @@ impl Parser<'_> {
             }
             (other, _) => {
                 let message = format!("table_create: backend \"{other}\" does not exist");
-                let hint = format!("there is no program table-{other}");
+                let hint = match nearest(other, ["db", "file", "getpwnam", "static"]) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("there is no program table-{other}"),
+                };
                 Err(self.error_with_hint(place.span, message, &hint))
             }
         }

@@ -1,18 +1,23 @@
 //! The typed tree of a configuration: what `smtpd.conf` means once it was read and checked.
 //!
 //! [`super::load`] makes it, *parent* sends it to the other roles, and nothing changes it later: a
-//! reload makes a new one. Names of tables and actions are resolved to indices; each statement keeps
-//! the [`Span`] where it stands, so that a later complaint can say where. Only what has an effect is
-//! here: the parser refuses the rest of the language by name.
+//! reload makes a new one. Names of tables, actions, filters and certificates are resolved to indices;
+//! each statement keeps the [`Span`] where it stands, so that a later complaint can say where.
 //!
 //! Source: smtpd.conf(5).
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::time::Duration;
+mod action;
+mod filter;
+mod listener;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{Bounce, MdaLimits, Mta, Queue, SchedulerLimits, Smtp};
+pub use self::action::*;
+pub use self::filter::*;
+pub use self::listener::*;
+pub use self::tls::*;
+use super::limits::{Bounce, MdaLimits, Mta, Queue, SchedulerLimits, Smtp, Srs};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -31,6 +36,16 @@ pub struct Config {
     pub actions: Vec<Action>,
     /// Rules in the order in which they are tried; never empty.
     pub rules: Vec<Rule>,
+    /// `pki`: certificates with their keys; [`PkiId`] counts into it.
+    pub pki: Vec<Pki>,
+    /// `ca`: authorities; [`AuthorityId`] counts into it.
+    pub authorities: Vec<Authority>,
+    /// `proc` and `proc-exec`: programs beside the server; [`ProcessId`] counts into it.
+    pub processes: Vec<Process>,
+    /// `filter`: filters in the order of the file; [`FilterId`] counts into it.
+    pub filters: Vec<Filter>,
+    /// `admd`: who vouches for what filters find, instead of [`Self::server_name`].
+    pub admd: Option<String>,
     /// Commands around delivery commands (`mda wrapper`); [`WrapperId`] counts into it.
     pub wrappers: Vec<Wrapper>,
     /// `smtp`: limits of sessions.
@@ -45,6 +60,8 @@ pub struct Config {
     pub mda: MdaLimits,
     /// `scheduler limit`.
     pub scheduler: SchedulerLimits,
+    /// `srs`: senders of forwarded mail.
+    pub srs: Srs,
 }
 
 /// Where something stands in the configuration.
@@ -72,158 +89,6 @@ pub struct ActionId(pub u32);
 /// Index of a wrapper in [`Config::wrappers`].
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct WrapperId(pub u32);
-
-/// An address of one of this machine's interfaces.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub struct LocalAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// For a link-local IPv6 address: number and name of its interface.
-    pub scope: Option<Scope>,
-}
-
-/// The interface that a link-local address belongs to.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub struct Scope {
-    /// The system's number of the interface.
-    pub index: u32,
-    /// Its name, as in `fe80::1%eth0`.
-    pub name: String,
-}
-
-/// One source of sessions: an address that is listened on, or the local submission socket.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Listener {
-    /// Where it stands; `None` for the socket listener that exists without being written.
-    pub span: Option<Span>,
-    /// What is listened on.
-    pub endpoint: Endpoint,
-    /// `tag`: what rules match on, empty without one; at most 32 bytes.
-    pub tag: String,
-    /// `hostname`: the name in the greeting, instead of [`Config::server_name`].
-    pub hostname: Option<String>,
-    /// `hostnames`: names by the listening address (service `addrname`), before `hostname`.
-    pub hostnames: Option<TableId>,
-    /// Whether DSN is offered; `no-dsn` switches it off.
-    pub dsn: bool,
-    /// `mask-src`: whether the Received line leaves the client out.
-    pub mask_source: bool,
-    /// Whether PIPELINING is offered; `no-pipelining` switches it off.
-    pub pipelining: bool,
-}
-
-/// What a listener listens on.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub enum Endpoint {
-    /// A TCP socket.
-    Network {
-        /// The address to bind to.
-        address: LocalAddress,
-        /// The port, never 0.
-        port: u16,
-    },
-    /// Local submission through the control socket, and what the server itself sends.
-    Socket,
-}
-
-/// A way to handle mail that a rule selected.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Action {
-    /// Its name; no two actions share one.
-    pub name: String,
-    /// Where it stands.
-    pub span: Span,
-    /// `ttl`: how long an envelope may stay in the queue, instead of [`Queue::ttl`].
-    pub ttl: Option<Duration>,
-    /// What it does.
-    pub kind: ActionKind,
-}
-
-/// What an action does.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub enum ActionKind {
-    /// Delivers on this machine.
-    Local(LocalAction),
-    /// Sends to other servers.
-    Relay(RelayAction),
-}
-
-/// Delivery on this machine.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct LocalAction {
-    /// How a message reaches its recipient.
-    pub method: Method,
-    /// `user`: the account that delivers for everyone, instead of each recipient's own.
-    pub user: Option<String>,
-    /// `alias` or `virtual`: what recipients stand for.
-    pub mapping: Option<Mapping>,
-    /// `userbase`: where recipients' accounts are found; [`TableId::GETPWNAM`] without the option.
-    pub userbase: TableId,
-    /// `wrapper`: the command around the delivery command.
-    pub wrapper: Option<WrapperId>,
-}
-
-/// How a message reaches its local recipient.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Method {
-    /// `expand-only`: none; an alias or `.forward` must have named a delivery.
-    ExpandOnly,
-    /// `forward-only`: none; everything must end as addresses elsewhere.
-    ForwardOnly,
-    /// An LMTP server: `host:port` or the path of a socket, with format specifiers.
-    Lmtp {
-        /// The server.
-        destination: String,
-        /// `rcpt-to`: names the expanded recipient address, not the user.
-        recipient_address: bool,
-    },
-    /// A Maildir.
-    Maildir {
-        /// Its path with format specifiers; `Maildir` in the home without one. A leading `~/` is
-        /// already `%{user.directory}/`.
-        path: Option<String>,
-        /// `junk`: spam goes into the folder `.Junk`.
-        junk: bool,
-    },
-    /// The user's file in the system's mail spool.
-    Mbox,
-    /// A shell command, with format specifiers.
-    Mda {
-        /// The command as written.
-        command: String,
-    },
-}
-
-/// What recipients of a local action stand for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Mapping {
-    /// `alias`: by user name.
-    Alias(TableId),
-    /// `virtual`: by user and domain, and who is not in it does not exist.
-    Virtual(TableId),
-}
-
-/// Sending to other servers.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct RelayAction {
-    /// `host`: smart hosts, used in turn (service `relayhost`), instead of the domain's exchangers.
-    pub host: Option<TableId>,
-    /// `src`: addresses to connect from, used in turn (service `source`).
-    pub source: Option<TableId>,
-    /// `helo`: the name in EHLO, instead of [`Config::server_name`].
-    pub helo: Option<String>,
-    /// `mail-from`: parts that replace those of the sender, unless it is null.
-    pub mail_from: Option<SenderRewrite>,
-}
-
-/// Parts of the envelope sender that a relay action replaces.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct SenderRewrite {
-    /// The new local part.
-    pub local: Option<String>,
-    /// The new domain.
-    pub domain: Option<String>,
-}
 
 /// A `match` line.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -382,15 +247,6 @@ pub struct TableEntry {
     pub value: Option<String>,
 }
 
-/// A command around delivery commands.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Wrapper {
-    /// Its name.
-    pub name: String,
-    /// The command; `%{mda}` in it is the delivery command.
-    pub command: String,
-}
-
 impl Config {
     /// The table with this index; `None` for an index of another configuration.
     #[must_use]
@@ -414,6 +270,49 @@ impl Config {
     #[must_use]
     pub fn action_named(&self, name: &str) -> Option<ActionId> {
         index_of(&self.actions, |action| action.name == name).map(ActionId)
+    }
+
+    /// The certificate with this index; `None` for an index of another configuration.
+    #[must_use]
+    pub fn pki(&self, id: PkiId) -> Option<&Pki> {
+        self.pki.get(id.0 as usize)
+    }
+
+    /// The authority with this index; `None` for an index of another configuration.
+    #[must_use]
+    pub fn authority(&self, id: AuthorityId) -> Option<&Authority> {
+        self.authorities.get(id.0 as usize)
+    }
+
+    /// The authority with this name; case does not count.
+    #[must_use]
+    pub fn authority_named(&self, name: &str) -> Option<AuthorityId> {
+        index_of(&self.authorities, |authority| authority.name.eq_ignore_ascii_case(name))
+            .map(AuthorityId)
+    }
+
+    /// The process with this index; `None` for an index of another configuration.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.processes.get(id.0 as usize)
+    }
+
+    /// The process with this name.
+    #[must_use]
+    pub fn process_named(&self, name: &str) -> Option<ProcessId> {
+        index_of(&self.processes, |process| process.name == name).map(ProcessId)
+    }
+
+    /// The filter with this index; `None` for an index of another configuration.
+    #[must_use]
+    pub fn filter(&self, id: FilterId) -> Option<&Filter> {
+        self.filters.get(id.0 as usize)
+    }
+
+    /// The filter with this name.
+    #[must_use]
+    pub fn filter_named(&self, name: &str) -> Option<FilterId> {
+        index_of(&self.filters, |filter| filter.name == name).map(FilterId)
     }
 
     /// The wrapper with this index; `None` for an index of another configuration.
@@ -444,33 +343,4 @@ impl TableId {
     pub const ANYDESTINATION: Self = Self(3);
     /// `<getpwnam>`: the accounts of the system.
     pub const GETPWNAM: Self = Self(4);
-}
-
-impl LocalAddress {
-    /// The socket address of this address with `port`, scope included.
-    #[must_use]
-    pub fn with_port(&self, port: u16) -> SocketAddr {
-        let index = self.scope.as_ref().map_or(0, |scope| scope.index);
-        match self.address {
-            IpAddr::V4(_) => SocketAddr::new(self.address, port),
-            IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, index).into(),
-        }
-    }
-}
-
-impl From<IpAddr> for LocalAddress {
-    fn from(address: IpAddr) -> Self {
-        Self { address, scope: None }
-    }
-}
-
-impl std::fmt::Display for LocalAddress {
-    /// The form of logs, tables and rules: IPv6 in brackets, with its scope.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.address, &self.scope) {
-            (IpAddr::V4(address), _) => write!(f, "{address}"),
-            (IpAddr::V6(address), None) => write!(f, "[{address}]"),
-            (IpAddr::V6(address), Some(scope)) => write!(f, "[{address}%{}]", scope.name),
-        }
-    }
 }

@@ -8,11 +8,41 @@ use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 use platform::Role;
 use platform::syslog::SysLog;
 
+use crate::config::parse_define;
 use crate::log::Sink;
 
 /// The usage line of smtpd(8).
-pub const USAGE: &str =
-    "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P system] [-T trace] [--state directory]";
+pub const USAGE: &str = "\
+usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P system] [-T trace]
+       smtpd [-B backend] [-V] [--resolver address] [--state directory]";
+
+/// What `-T` can show.
+const TRACES: [&str; 20] = [
+    "all",
+    "bounce",
+    "bounces",
+    "expand",
+    "filters",
+    "imsg",
+    "io",
+    "lookup",
+    "mproc",
+    "mta",
+    "profile-imsg",
+    "profile-queue",
+    "profstat",
+    "queue",
+    "rules",
+    "scheduler",
+    "smtp",
+    "stat",
+    "stats",
+    "table",
+];
+/// Other names of some of them.
+const OTHER_TRACES: [&str; 2] = ["tables", "transfer"];
+/// Backends that `-B` may name: those that are there anyway.
+const BACKENDS: [&str; 3] = ["queue=fs", "scheduler=ramqueue", "stat=ram"];
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug, Default)]
@@ -29,10 +59,14 @@ pub struct Options {
     pub explain: Option<Vec<String>>,
     /// `-f FILE`: the configuration.
     pub config_file: Option<PathBuf>,
-    /// `-h`: say the version and leave.
+    /// `-h`: say the version and how to use this, and leave.
     pub version: bool,
     /// `--json`: explain for programs.
     pub json: bool,
+    /// `-V`: say the version and what is built in, and leave.
+    pub built_in: bool,
+    /// What is odd about the command line, for whoever gave it.
+    pub warnings: Vec<String>,
     /// `-P mda|mta|smtp`: begin paused.
     pub paused: Vec<Pausable>,
     /// `--state DIR`: everything under one directory.
@@ -64,6 +98,14 @@ pub enum UsageError {
     /// An option that is not one, or has no value.
     #[error(transparent)]
     Option(#[from] lexopt::Error),
+    /// An option without an effect so far.
+    #[error("-{option} {value}: not supported yet")]
+    Unsupported {
+        /// The option.
+        option: char,
+        /// What was given.
+        value: String,
+    },
     /// A value that does not fit its option.
     #[error("{option}: {value:?} is not {expected}")]
     Value {
@@ -109,8 +151,9 @@ impl Options {
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
             match argument {
+                Short('B') => options.backend(parser.value()?.string()?)?,
                 Short('d') => options.foreground = true,
-                Short('D') => options.defines.push(define(&parser.value()?.string()?)?),
+                Short('D') => options.define(&parser.value()?.string()?),
                 Short('F') => {
                     options.foreground = true;
                     options.to_syslog = true;
@@ -118,7 +161,9 @@ impl Options {
                 Short('f') => options.config_file = Some(parser.value()?.into()),
                 Short('h') => options.version = true,
                 Short('n') => options.check = true,
-                Short('P') => options.paused.push(pausable(&parser.value()?.string()?)?),
+                Short('P') => options.paused.extend(pausable(&parser.value()?.string()?)),
+                Short('T') => options.trace(&parser.value()?.string()?),
+                Short('V') => options.built_in = true,
                 Short('v') => options.verbose = true,
                 Short('x') => options.role = Some(role(&parser.value()?.string()?)?),
                 Long("channel-credits") => options.credits = Some(parser.value()?.parse()?),
@@ -143,27 +188,47 @@ impl Options {
         }
         Ok(options)
     }
-}
 
-fn define(text: &str) -> Result<(String, String), UsageError> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => {
-            Err(UsageError::Value { option: "-D", value: text.to_owned(), expected: "macro=value" })
+    /// `-D NAME=VALUE`.
+    fn define(&mut self, text: &str) {
+        match parse_define(text) {
+            Some(define) => self.defines.push(define),
+            None => self.warnings.push(format!("could not parse macro definition {text}")),
+        }
+    }
+
+    /// `-T NAME`. Traces are not shown yet.
+    fn trace(&mut self, name: &str) {
+        let known = TRACES.contains(&name) || OTHER_TRACES.contains(&name);
+        self.warnings.push(match known {
+            true => format!("-T {name}: not supported yet"),
+            false => format!("unknown trace flag \"{name}\""),
+        });
+    }
+
+    /// `-B SYSTEM=NAME`.
+    fn backend(&mut self, text: String) -> Result<(), UsageError> {
+        let system = text.split_once('=').map(|(system, _)| system);
+        match system {
+            _ if BACKENDS.contains(&text.as_str()) => Ok(()),
+            Some("queue" | "scheduler" | "stat") => {
+                Err(UsageError::Unsupported { option: 'B', value: text })
+            }
+            _ => {
+                self.warnings.push(format!("invalid backend specifier {text}"));
+                Ok(())
+            }
         }
     }
 }
 
-fn pausable(text: &str) -> Result<Pausable, UsageError> {
+/// What `-P` names; other words are ignored.
+fn pausable(text: &str) -> Option<Pausable> {
     match text {
-        "mda" => Ok(Pausable::Mda),
-        "mta" => Ok(Pausable::Mta),
-        "smtp" => Ok(Pausable::Smtp),
-        _ => Err(UsageError::Value {
-            option: "-P",
-            value: text.to_owned(),
-            expected: "mda, mta or smtp",
-        }),
+        "mda" => Some(Pausable::Mda),
+        "mta" => Some(Pausable::Mta),
+        "smtp" => Some(Pausable::Smtp),
+        _ => None,
     }
 }
 
@@ -185,18 +250,19 @@ mod tests {
 
     #[test]
     fn options_may_be_joined() {
-        let options = parse(&["-dvf", "x.conf", "-Da=b=c", "-P", "mta"]).unwrap();
+        let options = parse(&["-dvf", "x.conf", "-Da=b=c", "-P", "mta", "-Bqueue=fs"]).unwrap();
         assert!(options.foreground && options.verbose && !options.check);
         assert_eq!(options.config_file, Some("x.conf".into()));
-        assert_eq!(options.defines, [("a".to_owned(), "b=c".to_owned())]);
+        assert_eq!(options.defines, [("a=b".to_owned(), "c".to_owned())]);
         assert_eq!(options.paused, [Pausable::Mta]);
+        assert_eq!(options.warnings, [""; 0]);
     }
 
     #[test]
     fn a_wrong_command_line_is_refused() {
-        for words in [
-            &["-D", "a"][..],
-            &["-P", "x"],
+        let cases: [&[&str]; 9] = [
+            &["-B", "queue=null"],
+            &["-D"],
             &["-x", "root"],
             &["-Q"],
             &["-f"],
@@ -204,7 +270,8 @@ mod tests {
             &["-n", "x"],
             &["-n", "--json"],
             &["--explain", "rcpt=a@b"],
-        ] {
+        ];
+        for words in cases {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }
@@ -215,5 +282,20 @@ mod tests {
         assert_eq!(options.explain.unwrap(), ["from=a@b", "rcpt=c@d"]);
         assert!(options.json && options.check);
         assert_eq!(parse(&["-n"]).unwrap().explain, None);
+    }
+
+    #[test]
+    fn what_is_odd_is_said_and_what_is_unknown_to_p_is_not() {
+        let words = ["-D", "a", "-T", "bogus", "-T", "rules", "-B", "foo=x", "-B", "x", "-P", "y"];
+        let options = parse(&words).unwrap();
+        let expected = [
+            "could not parse macro definition a",
+            "unknown trace flag \"bogus\"",
+            "-T rules: not supported yet",
+            "invalid backend specifier foo=x",
+            "invalid backend specifier x",
+        ];
+        assert_eq!(options.warnings, expected);
+        assert_eq!((options.defines.len(), options.paused.len()), (0, 0));
     }
 }

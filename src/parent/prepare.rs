@@ -2,8 +2,7 @@
 //! bound, keys are drawn. Whatever fails here ends the daemon with one clear line.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Read as _};
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -14,8 +13,8 @@ use platform::privilege::is_root;
 use platform::users::{group_by_name, user_by_name, user_by_uid};
 
 use super::options::{Options, Pausable};
-use super::requests::open_regular;
-use crate::config::{self, Config, Endpoint, LocalAddress, Network, Scope, SourceReader};
+use super::surroundings::{Files, Machine};
+use crate::config::{self, Config, Endpoint};
 use crate::ipc::message::lookup::ROUTE_KEY;
 use crate::ipc::message::parent::{RoleKeys, Setup, SuspectLists, Switches};
 use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
@@ -23,10 +22,7 @@ use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
 use crate::paths::Places;
 use crate::process::{DAEMON_USER, QUEUE_USER};
-use crate::table::map::HEAD;
 
-/// Largest configuration or table file that is read, in bytes.
-const MAX_FILE: u64 = 512 * 1024 * 1024;
 /// Requests and notices under way in each direction between two roles.
 const CREDITS: u32 = 4096;
 /// Bytes of a socket buffer where a test asks for few credits.
@@ -267,95 +263,6 @@ fn daemon_account() -> Result<Account, PrepareError> {
 
 // The configuration.
 
-/// Hands in configured files.
-struct Files {
-    /// Directory of helper programs.
-    libexec: PathBuf,
-}
-
-impl SourceReader for Files {
-    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
-        configured_file(path)
-    }
-
-    fn read_head(&mut self, path: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        open_regular(path)?.take(HEAD as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn table_program(&mut self, backend: &str) -> bool {
-        !backend.contains('/') && self.libexec.join(format!("table-{backend}")).is_file()
-    }
-}
-
-/// What this machine says about itself.
-struct Machine {
-    mailname: PathBuf,
-    interfaces: Vec<platform::network::InterfaceAddress>,
-}
-
-impl Machine {
-    fn new(mailname: &Path) -> Result<Self, PrepareError> {
-        let interfaces =
-            platform::network::interface_addresses().map_err(system("network interfaces"))?;
-        Ok(Self { mailname: mailname.to_owned(), interfaces })
-    }
-}
-
-fn local_address(entry: &platform::network::InterfaceAddress) -> LocalAddress {
-    let scope =
-        (entry.scope != 0).then(|| Scope { index: entry.scope, name: entry.interface.clone() });
-    LocalAddress { address: entry.address, scope }
-}
-
-impl Network for Machine {
-    fn server_name(&mut self) -> String {
-        if let Ok(text) = fs::read_to_string(&self.mailname) {
-            return text.lines().next().unwrap_or_default().to_owned();
-        }
-        let name = platform::network::host_name().unwrap_or_default();
-        if name.contains('.') {
-            return name;
-        }
-        platform::network::canonical_name(&name).unwrap_or(name)
-    }
-
-    fn addresses(&mut self) -> Vec<LocalAddress> {
-        self.interfaces.iter().map(local_address).collect()
-    }
-
-    fn interface(&mut self, name: &str) -> Option<Vec<LocalAddress>> {
-        let found: Vec<_> =
-            self.interfaces.iter().filter(|entry| entry.interface == name).collect();
-        (!found.is_empty()).then(|| found.into_iter().map(local_address).collect())
-    }
-
-    fn host(&mut self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for address in (name, 0).to_socket_addrs()? {
-            if !addresses.contains(&address.ip()) {
-                addresses.push(address.ip());
-            }
-        }
-        Ok(addresses)
-    }
-
-    fn service(&mut self, name: &str) -> Option<u16> {
-        platform::network::tcp_service(name)
-    }
-}
-
-/// The whole content of a file that the configuration names.
-///
-/// # Errors
-/// It is not a regular file, or the caller may not read it.
-pub fn configured_file(path: &str) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Reads the configuration that `options` name, and prints what there is to say about it.
 ///
 /// # Errors
@@ -363,9 +270,10 @@ pub fn configured_file(path: &str) -> io::Result<Vec<u8>> {
 pub fn read_configuration(options: &Options, places: &Places) -> Result<Config, PrepareError> {
     let path = options.config_file.as_ref().unwrap_or(&places.config_file);
     let path = text_of(path)?;
-    let mut machine = Machine::new(&places.mailname)?;
+    let mut machine = Machine::new(&places.mailname).map_err(system("network interfaces"))?;
     let terminal = io::stderr().is_terminal();
-    let mut files = Files { libexec: Helpers::find(places).directory };
+    let rootless = options.state.is_some() && !is_root();
+    let mut files = Files { libexec: Helpers::find(places).directory, rootless };
     match config::load(&path, &mut files, &mut machine, &options.defines) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(terminal));

@@ -30,6 +30,7 @@ pub mod value;
 
 pub use contents::Table;
 pub use map::Map;
+pub use network::is_network;
 pub use set::{Account, Answer, NotAFile, Question, Tables, UpdateError};
 
 /// What a table is asked for: this decides how keys are compared and what values mean.

@@ -86,6 +86,12 @@ pub(super) fn entry(text: &[u8]) -> Option<IpNet> {
     parse(std::str::from_utf8(text).ok()?).map(|network| network.trunc())
 }
 
+/// Whether `text` is an address or a network, as an entry.
+#[must_use]
+pub fn is_network(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 /// A network or an address.
 fn parse(text: &str) -> Option<IpNet> {
     parse_4(text).map(IpNet::V4).or_else(|| parse_6(text).map(IpNet::V6))

@@ -76,7 +76,7 @@ fn macros_and_numbers() {
     for quote in ["", "\""] {
         let text = format!("match tag {quote}{}{quote} reject", "x".repeat(8200));
         let expected = ["1: string too long", "1: syntax error", NO_RULES];
-        assert_eq!(said(&text), expected, "config case 43");
+        check_one(43, &text, &expected);
     }
 }
 
@@ -95,11 +95,13 @@ fn strings_have_these_values() {
         (12, "match tag \"a\nb\" reject", "ab"),
         (19, "match tag a$b reject", "a$b"),
         (32, "a = \"abc\"\nb = $a\nmatch tag $b reject", "abc"),
+        (13, "match tag 'abc' reject", "abc"),
         (33, "a = \"mail\"\nmatch tag $a.example.org reject", "mail.example.org"),
         (46, r#"match tag "a\\b" reject"#, r"a\\b"),
     ];
     for (number, text, expected) in cases {
         assert_eq!(tag_of(&good(text)), expected, "config case {number}");
+        ran("config", number);
     }
 }
 
@@ -115,6 +117,9 @@ fn macros_of_the_command_line_cannot_be_changed() {
     let twice = [define("a=b"), define("a=}")];
     let loaded = load_with("match tag $a reject", &twice).unwrap();
     assert_eq!(tag_of(&loaded.config), "b", "config case 274");
+    for number in [36, 37, 38] {
+        ran("config", number);
+    }
 }
 
 #[test]
@@ -132,12 +137,13 @@ fn includes() {
         (41, "include \"/bad\"\nmatch reject\nfoo\n", &["/bad:1: syntax error", "3: syntax error"]),
         (42, "include \"rel.conf\"", &[]),
     ]);
-    let missing = load("/none", &mut Machine::default(), &mut Loopback, &[]).unwrap_err();
+    let missing = load("/none", &mut Files::default(), &mut Loopback, &[]).unwrap_err();
     assert_eq!(
         missing.to_string(),
         "pushfile: /none: No such file or directory\n",
         "config case 45"
     );
+    ran("config", 45);
     let endless = said("include \"/loop\"\nmatch reject");
     assert_eq!(
         endless,
@@ -146,6 +152,9 @@ fn includes() {
             "/loop:1: failed to include file /loop"
         ]
     );
+    let mut doubling = files("include \"main\"\ninclude \"main\"\nmatch reject");
+    let told = doubling.reading(&[]).diagnostics;
+    assert!(told.iter().any(|told| told.message() == "pushfile: main: too many files"));
     let config = good("include \"rel.conf\"\nmatch reject");
     assert_eq!(config.sources, ["main", "rel.conf"]);
     assert_eq!(config.rules.iter().map(|rule| rule.span.file).collect::<Vec<_>>(), [1, 0]);
@@ -193,6 +202,16 @@ fn tables() {
             ],
         ),
         (62, "table t /path\nmatch reject", &["1: syntax error"]),
+        (0, "table t db:/x\nmatch for domain <t> reject", &[]),
+        (0, "table t db\nmatch reject", &["1: invalid backend parameter for table: t"]),
+        (0, "table t passwd:/x\naction a mbox alias <t> userbase <t>\nmatch reject", &[]),
+        (0, "table t passwd\nmatch tag regex <t> reject", &[]),
+        (0, "table t proc:/x\nmatch reject", &["1: table_create: backend \"proc\" does not exist"]),
+        (
+            0,
+            "table \"<dynamic:0>\" { a }\nmatch reject",
+            &["1: table_create: table \"<dynamic:0>\" already defined"],
+        ),
         (63, "table t foo:/x\nmatch reject", &["1: table_create: backend \"foo\" does not exist"]),
         (64, "table t getpwnam\nmatch reject", &[]),
         (
@@ -255,8 +274,8 @@ fn tables() {
         (70, "match for domain <localnames> reject", &["1: no such table: localnames", NO_RULES]),
         (70, "match for domain <\"<localnames>\"> reject", &[]),
     ]);
-    let comma_after_newline = said("match for domain { a.org\n, b.org } reject\nmatch reject");
-    assert_eq!(comma_after_newline, ["2: syntax error"], "config case 49");
+    let comma_after_newline = "match for domain { a.org\n, b.org } reject\nmatch reject";
+    check_one(49, comma_after_newline, &["2: syntax error"]);
     let table = good("table t { a = b; c = d }\nmatch reject").tables.pop().unwrap();
     let TableSource::Inline(entries) = table.source else { panic!("{table:?}") };
     assert_eq!(entries[0].value.as_deref(), Some("b;"), "config case 55");

@@ -1,0 +1,133 @@
+//! What the configuration is read from and checked against: files, interfaces, names, accounts.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use platform::users::{group_by_name, user_by_name};
+
+use super::requests::open_regular;
+use crate::config::{KeyFile, KeyFileProblem, LocalAddress, Network, Scope, SourceReader};
+use crate::table::map::HEAD;
+
+/// Largest configuration or table file that is read, in bytes.
+const MAX_FILE: u64 = 512 * 1024 * 1024;
+
+/// The content of the configured file at `path`.
+///
+/// # Errors
+/// It cannot be opened or read, or is no file.
+pub fn configured_file(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Hands in configured files.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Directory of helper programs.
+    pub libexec: PathBuf,
+    /// Whether the daemon runs under an ordinary user, to whom its keys belong.
+    pub rootless: bool,
+}
+
+impl SourceReader for Files {
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        configured_file(path)
+    }
+
+    fn read_head(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open_regular(path)?.take(HEAD as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn table_program(&mut self, backend: &str) -> bool {
+        !backend.contains('/') && self.libexec.join(format!("table-{backend}")).is_file()
+    }
+
+    fn key_file(&mut self, path: &str, kind: KeyFile) -> Result<(), KeyFileProblem> {
+        let file = open_regular(path).map_err(KeyFileProblem::Unreadable)?;
+        let metadata = file.metadata().map_err(KeyFileProblem::Unreadable)?;
+        let own = self.rootless && metadata.uid() == platform::privilege::effective_uid();
+        if metadata.uid() != 0 && !own {
+            return Err(KeyFileProblem::Owner);
+        }
+        if metadata.mode() & 0o777 & !kind.mode() != 0 {
+            return Err(KeyFileProblem::Mode);
+        }
+        Ok(())
+    }
+}
+
+/// What this machine says about itself.
+#[derive(Debug)]
+pub(super) struct Machine {
+    mailname: PathBuf,
+    interfaces: Vec<platform::network::InterfaceAddress>,
+}
+
+impl Machine {
+    /// What there is now. `mailname` is the file with the name of this server.
+    ///
+    /// # Errors
+    /// The system does not tell its interfaces.
+    pub fn new(mailname: &Path) -> io::Result<Self> {
+        let interfaces = platform::network::interface_addresses()?;
+        Ok(Self { mailname: mailname.to_owned(), interfaces })
+    }
+}
+
+fn local_address(entry: &platform::network::InterfaceAddress) -> LocalAddress {
+    let scope =
+        (entry.scope != 0).then(|| Scope { index: entry.scope, name: entry.interface.clone() });
+    LocalAddress { address: entry.address, scope }
+}
+
+impl Network for Machine {
+    fn server_name(&mut self) -> String {
+        if let Ok(text) = fs::read_to_string(&self.mailname) {
+            return text.lines().next().unwrap_or_default().to_owned();
+        }
+        let name = platform::network::host_name().unwrap_or_default();
+        if name.contains('.') {
+            return name;
+        }
+        platform::network::canonical_name(&name).unwrap_or(name)
+    }
+
+    fn addresses(&mut self) -> Vec<LocalAddress> {
+        self.interfaces.iter().map(local_address).collect()
+    }
+
+    fn interface(&mut self, name: &str) -> Option<Vec<LocalAddress>> {
+        let found: Vec<_> =
+            self.interfaces.iter().filter(|entry| entry.interface == name).collect();
+        (!found.is_empty()).then(|| found.into_iter().map(local_address).collect())
+    }
+
+    fn host(&mut self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in (name, 0).to_socket_addrs()? {
+            if !addresses.contains(&address.ip()) {
+                addresses.push(address.ip());
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn service(&mut self, name: &str) -> Option<u16> {
+        platform::network::tcp_service(name)
+    }
+
+    fn user(&mut self, name: &str) -> io::Result<bool> {
+        user_by_name(name).map(|account| account.is_some())
+    }
+
+    fn group(&mut self, name: &str) -> io::Result<bool> {
+        group_by_name(name).map(|group| group.is_some())
+    }
+}
