@@ -140,6 +140,9 @@ impl Site {
             let text = fs::read_to_string(&path).unwrap();
             let keep = path.ends_with("smtpd.conf");
             fs::write(&target, if keep { text } else { self.replaced(&text) }).unwrap();
+            if target.extension().is_some_and(|kind| kind == "key") {
+                fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+            }
             give(&target, &self.account);
         }
     }
@@ -290,11 +293,9 @@ fn every_configuration_is_understood() {
 }
 
 #[test]
-fn every_usable_configuration_is_explained() {
-    for site in names().iter().map(|name| Site::install(name)) {
-        if site.is_usable() {
-            site.explain();
-        }
+fn every_configuration_is_explained() {
+    for name in names() {
+        Site::install(&name).explain();
     }
 }
 

@@ -132,10 +132,10 @@ pub struct TriedCriterion {
     pub lookup: Option<Lookup>,
 }
 
-/// A question to a table.
+/// A question to a table, or a file that was read.
 #[derive(Clone, Debug, Serialize)]
 pub struct Lookup {
-    /// The table's name.
+    /// The table's name; empty for a file, whose path is the key.
     pub table: String,
     /// The service, which decides how keys are compared.
     pub service: &'static str,

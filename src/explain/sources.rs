@@ -1,13 +1,18 @@
 //! Where answers come from without a server: file tables as this caller may read them, accounts as
 //! the system tells them, and nothing else. What would need a program or the network is not asked.
 
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use platform::fd::OPEN_NONBLOCK;
 
 use crate::config::{Config, TableId, TableSource};
 use crate::ipc::message::reader::ForwardFile;
 use crate::lookup::expand::{Contents, IncludedList, Reading};
 use crate::model::limits::INCLUDED_LIST;
+use crate::parent::configured_file;
 use crate::table::{Account, Answer, Question, Tables};
 use crate::worker::forward;
 
@@ -102,12 +107,20 @@ impl<'a> Sources<'a> {
                 Ok(Contents::Forward(ForwardFile::Absent))
             }
             Reading::Forward { account, .. } => {
-                match forward::read(Path::new(&account.home), account.uid) {
-                    ForwardFile::Failed(reason) => Err(reason),
-                    known => Ok(Contents::Forward(known)),
+                let home = Path::new(&account.home);
+                // As its owner the server may look where this caller may not.
+                let opened = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(OPEN_NONBLOCK)
+                    .open(home.join(".forward"));
+                match opened {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        Err(format!("{}/.forward: {error}", account.home))
+                    }
+                    _ => Ok(Contents::Forward(forward::read(home, account.uid))),
                 }
             }
-            Reading::Include { path } => match std::fs::read(path) {
+            Reading::Include { path } => match configured_file(path) {
                 Ok(text) if text.len() > INCLUDED_LIST => {
                     Ok(Contents::Include(IncludedList::TooLarge))
                 }

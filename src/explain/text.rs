@@ -167,5 +167,8 @@ impl Page {
 
 fn question(lookup: &Lookup) -> String {
     let Lookup { table, service, key, answer } = lookup;
+    if table.is_empty() {
+        return format!("{service} {key}: {answer}");
+    }
     format!("{service} \"{key}\" in {table}: {answer}")
 }

@@ -111,7 +111,7 @@ fn file(reading: &Reading, contents: &Contents) -> Lookup {
         Contents::Forward(ForwardFile::Text(Blob(text)))
         | Contents::Include(IncludedList::Text(text)) => format!("{} bytes", text.len()),
     };
-    Lookup { table: "files".to_owned(), service, key, answer }
+    Lookup { table: String::new(), service, key, answer }
 }
 
 enum End {

@@ -14,7 +14,7 @@ use platform::users::{group_by_name, user_by_name, user_by_uid};
 
 use super::options::{Options, Pausable};
 use super::surroundings::{Files, Machine};
-use crate::config::{self, Config, Endpoint};
+use crate::config::{self, Config, Endpoint, Reading};
 use crate::ipc::message::lookup::ROUTE_KEY;
 use crate::ipc::message::parent::{RoleKeys, Setup, SuspectLists, Switches};
 use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
@@ -263,7 +263,8 @@ fn daemon_account() -> Result<Account, PrepareError> {
 
 // The configuration.
 
-/// Reads the configuration that `options` name, and prints what there is to say about it.
+/// Reads the configuration that `options` name, and prints what there is to say about it. Who wants
+/// it explained is served also with parts that are not supported yet.
 ///
 /// # Errors
 /// It has errors, which were printed, or cannot be read for what the system lacks.
@@ -274,19 +275,18 @@ pub fn read_configuration(options: &Options, places: &Places) -> Result<Config, 
     let terminal = io::stderr().is_terminal();
     let rootless = options.state.is_some() && !is_root();
     let mut files = Files { libexec: Helpers::find(places).directory, rootless };
-    match config::load(&path, &mut files, &mut machine, &options.defines) {
-        Ok(loaded) => {
-            eprint!("{}", loaded.warnings.render(terminal));
-            if loaded.config.server_name.is_empty() && !options.check {
-                return Err(PrepareError::Refused("machine does not have a hostname set".into()));
-            }
-            Ok(loaded.config)
-        }
-        Err(diagnostics) => {
-            eprint!("{}", diagnostics.render(terminal));
-            Err(PrepareError::Configuration)
-        }
+    let Reading { config, diagnostics } =
+        config::read(&path, &mut files, &mut machine, &options.defines);
+    eprint!("{}", diagnostics.render(terminal));
+    let refused =
+        if options.explain.is_some() { diagnostics.has_errors() } else { diagnostics.are_fatal() };
+    if refused {
+        return Err(PrepareError::Configuration);
     }
+    if config.server_name.is_empty() && !options.check {
+        return Err(PrepareError::Refused("machine does not have a hostname set".into()));
+    }
+    Ok(config)
 }
 
 // Sockets and directories.

@@ -24,6 +24,7 @@ use crate::ipc::message::control::{ControlToQueue, QueueToControl};
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
 use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
 use crate::ipc::message::scheduler::{Due, DueKind, QueueToScheduler, SchedulerToQueue, Unfit};
+use crate::ipc::message::worker::Method;
 use crate::model::{DeliveryKind, Envelope, EnvelopeId};
 use crate::process::{self, Context, Memory, StartError, Threads};
 
@@ -424,9 +425,14 @@ impl Queue {
     pub(super) fn unfit(&self, envelope: &Envelope) -> Option<Unfit> {
         let action = self.action_of(envelope).map(|action| &action.kind);
         match (&envelope.route.kind, action) {
-            (DeliveryKind::Bounce(_), _)
-            | (DeliveryKind::Local(_), Some(ActionKind::Local(_)))
-            | (DeliveryKind::Relay, Some(ActionKind::Relay(_))) => None,
+            (DeliveryKind::Bounce(_), _) | (DeliveryKind::Relay, Some(ActionKind::Relay(_))) => {
+                None
+            }
+            (DeliveryKind::Local(local), Some(ActionKind::Local(action))) => {
+                // It only forwards or expands now.
+                let method = Method::of(action, local.exec.as_ref());
+                method.is_none().then_some(Unfit::ActionChanged)
+            }
             (DeliveryKind::Local(_) | DeliveryKind::Relay, None) => Some(Unfit::ActionGone),
             (DeliveryKind::Local(_) | DeliveryKind::Relay, Some(_)) => Some(Unfit::ActionChanged),
         }

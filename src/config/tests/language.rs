@@ -202,7 +202,6 @@ fn tables() {
             ],
         ),
         (62, "table t /path\nmatch reject", &["1: syntax error"]),
-        (0, "table t db:/x\nmatch for domain <t> reject", &[]),
         (0, "table t db\nmatch reject", &["1: invalid backend parameter for table: t"]),
         (0, "table t passwd:/x\naction a mbox alias <t> userbase <t>\nmatch reject", &[]),
         (0, "table t passwd\nmatch tag regex <t> reject", &[]),

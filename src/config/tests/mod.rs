@@ -32,6 +32,8 @@ fn files(main: &str) -> Files {
     ] {
         files.add(name, text);
     }
+    files.add("/map.db", b"redb\x1a\x0a\xa9\x0d\x0a");
+    files.add("/old.db", b"............\x61\x15\x06\x00");
     files
 }
 
