@@ -57,6 +57,29 @@ fn a_smart_host_gets_the_message_once() {
 }
 
 #[test]
+fn smart_hosts_take_turns_in_the_order_of_their_names() {
+    let (one, other) = (Sink::start(), Sink::start());
+    let mut sinks = [one, other];
+    sinks.sort_by_key(|sink| sink.address().to_string());
+    let [first, second] = &sinks;
+    // Written the other way round.
+    let hosts = format!(
+        "{{ \"smtp+notls://{}\", \"smtp+notls://{}\" }}",
+        second.address(),
+        first.address()
+    );
+    let server = Server::start(&RELAY.replace("\"smtp+notls://@SINK@\"", &hosts));
+    for (name, sink) in [("one", first), ("two", second), ("three", first)] {
+        let before = sink.received().len();
+        server.accept(&["a@far.example"], &message(name));
+        let received = sink.wait_for(before + 1, Duration::from_secs(30));
+        assert!(received.last().unwrap().content.ends_with(&format!("This is {name}.\n")));
+    }
+    assert_eq!((first.received().len(), second.received().len()), (2, 1));
+    common::spec_case::ran("config", 280);
+}
+
+#[test]
 fn many_messages_share_connections() {
     let sink = Sink::start();
     let server = relay_to(sink.address());

@@ -116,7 +116,7 @@ fn actions() {
             &["2: userbase mapping already specified for this dispatcher"],
         ),
         (
-            0,
+            256,
             "mda wrapper w x\naction a mbox wrapper w",
             &["3: wrapper may not be specified for this dispatcher"],
         ),
