@@ -5,7 +5,7 @@
 //!
 //! A pattern without a star, one whose only star is its first label, and `*` alone are *plain*: they
 //! are found by looking for the few that could match ([`plain_patterns`]). The others have to be
-//! tried one by one ([`matches`]).
+//! tried one by one ([`matches()`]).
 
 /// The longest name that matches anything, in bytes.
 pub(super) const MAX_NAME: usize = 255;

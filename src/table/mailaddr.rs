@@ -4,7 +4,7 @@
 //! matches the user with any tag.
 //!
 //! Where entries are kept is the caller's business: [`plain_entries`] names those that match an
-//! address and can be looked for; of the others ([`is_plain`] says which) [`matches`] tells.
+//! address and can be looked for; of the others ([`is_plain`] says which) [`matches()`] tells.
 
 use memchr::memrchr;
 

@@ -1,6 +1,6 @@
 //! Map files: tables that are looked up on the disk (`db:`), as makemap(8) writes them.
 //!
-//! A map is written once, by [`write`], and only read after that: another version of it is another
+//! A map is written once, by [`write()`], and only read after that: another version of it is another
 //! file. It is a `redb` database of three tables: the entries, what of their keys are networks, and
 //! which keys are patterns that must be tried one by one. So every look-up but that of regular
 //! expressions is a few steps down a tree.

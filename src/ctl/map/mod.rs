@@ -1,7 +1,7 @@
 //! `makemap` and `newaliases`: make map files for `db:` tables out of their text.
 //!
 //! [`options`] reads the command lines, [`source`] the text, [`output`] puts a whole map in the place
-//! of the old one, and [`newaliases`] finds out which file the aliases are.
+//! of the old one, and [`newaliases()`] finds out which file the aliases are.
 //!
 //! Sources: the queue page of the specification, 7.5; cases 197 to 203; makemap(8), newaliases(8).
 
