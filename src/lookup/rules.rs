@@ -14,7 +14,8 @@ use super::address::Address;
 use crate::config::{
     ActionId, Config, Decision, Destination, LocalAddress, Login, Rule, Source, TableId, TableMatch,
 };
-use crate::table::{Answer, Question, Service, few};
+use crate::table::few::{FewTables, Key};
+use crate::table::{Answer, Question, Service};
 
 /// What rules may ask about a session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -118,9 +119,6 @@ pub enum Word {
 
 /// Sees what a search decides on its way. A search that nobody watches pays nothing for it.
 pub trait Watch {
-    /// Whether it is to see each question, also those whose answer is at hand.
-    const SEES_QUESTIONS: bool = true;
-
     /// A criterion that rule `rule` (from 0) has was decided.
     fn decided(&mut self, rule: usize, word: Word, holds: bool);
 }
@@ -129,17 +127,17 @@ pub trait Watch {
 struct Unwatched;
 
 impl Watch for Unwatched {
-    const SEES_QUESTIONS: bool = false;
-
     fn decided(&mut self, _: usize, _: Word, _: bool) {}
 }
 
-/// The texts that are made for tables, each once.
+/// What is made for tables, each once.
 #[derive(Clone, Debug, Default)]
 struct Texts {
     client: OnceCell<String>,
     recipient: OnceCell<String>,
     sender: OnceCell<String>,
+    /// By [`Subject`].
+    keys: [OnceCell<Option<Box<Key>>>; Subject::COUNT],
 }
 
 /// A question to a table. Within one search a subject has one text.
@@ -154,9 +152,6 @@ struct Asked {
 
 /// How many answers are kept: few tables are named in many rules.
 const MAX_LEARNT: usize = 16;
-
-/// A criterion of a rule, applied to a session and a recipient.
-type Criterion = fn(&Rule, &Session, Recipient<'_>) -> Test;
 
 /// What a table is asked about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -179,7 +174,32 @@ enum Subject {
     Tag,
 }
 
+impl Subject {
+    /// How many there are.
+    const COUNT: usize = Self::Tag as usize + 1;
+}
+
 impl Texts {
+    /// What tables of a few entries are looked through for; `None` where they have to be asked. But for
+    /// regular expressions a subject is always compared under the same service.
+    fn key(
+        &self,
+        few: &FewTables,
+        service: Service,
+        subject: Subject,
+        session: &Session,
+        recipient: Recipient<'_>,
+    ) -> Option<&Key> {
+        if service == Service::Regex {
+            return None;
+        }
+        let made = self
+            .keys
+            .get(subject as usize)?
+            .get_or_init(|| few.key(service, self.of(subject, session, recipient)).map(Box::new));
+        made.as_deref()
+    }
+
     fn of<'a>(
         &'a self,
         subject: Subject,
@@ -209,15 +229,15 @@ const LOCAL: &str = "local";
 
 /// The criteria in the order in which they are tried. It is part of the language, since a table that
 /// is not reached cannot fail.
-const CRITERIA: [(Word, Criterion); 8] = [
-    (Word::Tag, tag),
-    (Word::From, from),
-    (Word::For, to),
-    (Word::Helo, helo),
-    (Word::Auth, auth),
-    (Word::Tls, tls),
-    (Word::MailFrom, mail_from),
-    (Word::RcptTo, rcpt_to),
+const CRITERIA: [Word; 8] = [
+    Word::Tag,
+    Word::From,
+    Word::For,
+    Word::Helo,
+    Word::Auth,
+    Word::Tls,
+    Word::MailFrom,
+    Word::RcptTo,
 ];
 
 /// What a criterion says.
@@ -239,25 +259,40 @@ impl Search {
         Self::default()
     }
 
-    /// Goes on: with no answer at first, then with the answer to what was asked.
+    /// Goes on: with no answer at first, then with the answer to what was asked. `few` are the tables
+    /// of `config` that need not be asked.
     pub fn advance(
         &mut self,
         config: &Config,
+        few: &FewTables,
         session: &Session,
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
     ) -> Progress {
-        self.advance_watched(config, session, recipient, answer, &mut Unwatched)
+        self.go_on(config, Some(few), session, recipient, answer, &mut Unwatched)
     }
 
-    /// As [`Self::advance`], and tells `watch` what is decided.
-    pub fn advance_watched<W: Watch>(
+    /// As [`Self::advance`], but tells `watch` what is decided, and asks every question, also those
+    /// whose answer is at hand.
+    pub fn advance_watched(
         &mut self,
         config: &Config,
         session: &Session,
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
-        watch: &mut W,
+        watch: &mut impl Watch,
+    ) -> Progress {
+        self.go_on(config, None, session, recipient, answer, watch)
+    }
+
+    fn go_on(
+        &mut self,
+        config: &Config,
+        few: Option<&FewTables>,
+        session: &Session,
+        recipient: Recipient<'_>,
+        answer: Option<&Answer>,
+        watch: &mut impl Watch,
     ) -> Progress {
         match (answer, self.asked.take()) {
             (Some(Answer::Contains(found)), Some(asked)) => self.learn(asked, *found, watch),
@@ -265,25 +300,24 @@ impl Search {
             (None, _) => {}
         }
         while let Some(rule) = config.rules.get(self.rule) {
-            let Some((_, criterion)) = CRITERIA.get(self.criterion) else {
+            let Some(&word) = CRITERIA.get(self.criterion) else {
                 return Progress::Found(self.verdict(rule));
             };
-            match criterion(rule, session, recipient) {
+            match test(word, rule, session, recipient) {
                 Test::Absent => self.criterion += 1,
                 Test::Known(holds) => self.decide(holds, watch),
                 Test::Plain { negated, holds } => self.decide(holds != negated, watch),
                 Test::Table { negated, test, service, subject } => {
-                    let asked = Asked { negated, table: test.table, service, subject };
-                    let text = self.texts.of(subject, session, recipient);
-                    let at_hand = if W::SEES_QUESTIONS {
-                        None
-                    } else {
-                        few::holds(config, test.table, service, text).or_else(|| self.known(asked))
-                    };
+                    let table = test.table;
+                    let asked = Asked { negated, table, service, subject };
+                    let at_hand = few.and_then(|few| {
+                        let key = self.texts.key(few, service, subject, session, recipient);
+                        key.and_then(|key| few.hold(table, key)).or_else(|| self.known(asked))
+                    });
                     match at_hand {
                         Some(found) => self.decide(found != negated, watch),
                         None => {
-                            let (table, key) = (test.table, text.to_owned());
+                            let key = self.texts.of(subject, session, recipient).to_owned();
                             self.asked = Some(asked);
                             return Progress::Ask(Question::Contains { table, service, key });
                         }
@@ -297,7 +331,7 @@ impl Search {
     /// The rule (from 0) and the criterion that the last question was asked for.
     #[must_use]
     pub fn position(&self) -> Option<(usize, Word)> {
-        CRITERIA.get(self.criterion).map(|(word, _)| (self.rule, *word))
+        CRITERIA.get(self.criterion).map(|word| (self.rule, *word))
     }
 
     /// What a table has said of the same in an earlier rule.
@@ -316,7 +350,7 @@ impl Search {
 
     /// Goes to the next criterion, or to the next rule.
     fn decide(&mut self, holds: bool, watch: &mut impl Watch) {
-        if let Some((word, _)) = CRITERIA.get(self.criterion) {
+        if let Some(word) = CRITERIA.get(self.criterion) {
             watch.decided(self.rule, *word, holds);
         }
         if holds {
@@ -335,7 +369,21 @@ impl Search {
     }
 }
 
-fn tag(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+/// Applies a criterion of a rule to a session and a recipient.
+fn test(word: Word, rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
+    match word {
+        Word::Tag => tag(rule),
+        Word::From => from(rule, session, recipient),
+        Word::For => to(rule, recipient),
+        Word::Helo => helo(rule),
+        Word::Auth => auth(rule, session),
+        Word::Tls => tls(rule, session),
+        Word::MailFrom => mail_from(rule),
+        Word::RcptTo => rcpt_to(rule),
+    }
+}
+
+fn tag(rule: &Rule) -> Test {
     let Some(tag) = &rule.tag else { return Test::Absent };
     contains(tag.negated, tag.test, Service::String, Subject::Tag)
 }
@@ -362,7 +410,7 @@ fn from(rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
     }
 }
 
-fn to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
+fn to(rule: &Rule, recipient: Recipient<'_>) -> Test {
     let negated = rule.to.negated;
     let domain = &recipient.address.domain;
     match rule.to.test {
@@ -373,12 +421,12 @@ fn to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
     }
 }
 
-fn helo(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+fn helo(rule: &Rule) -> Test {
     let Some(helo) = &rule.helo else { return Test::Absent };
     contains(helo.negated, helo.test, Service::Domain, Subject::Helo)
 }
 
-fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn auth(rule: &Rule, session: &Session) -> Test {
     let Some(auth) = &rule.auth else { return Test::Absent };
     match (auth.test, &session.login) {
         (Login::User(test), Some(login)) => {
@@ -390,17 +438,17 @@ fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
     }
 }
 
-fn tls(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn tls(rule: &Rule, session: &Session) -> Test {
     let Some(tls) = &rule.tls else { return Test::Absent };
     Test::Plain { negated: tls.negated, holds: session.tls }
 }
 
-fn mail_from(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+fn mail_from(rule: &Rule) -> Test {
     let Some(sender) = &rule.mail_from else { return Test::Absent };
     contains(sender.negated, sender.test, Service::Mailaddr, Subject::Sender)
 }
 
-fn rcpt_to(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+fn rcpt_to(rule: &Rule) -> Test {
     let Some(wanted) = &rule.rcpt_to else { return Test::Absent };
     contains(wanted.negated, wanted.test, Service::Mailaddr, Subject::Recipient)
 }
@@ -473,12 +521,13 @@ mod tests {
     fn search(rules: &str, session: &Session, recipient: &str, internal: bool) -> Verdict {
         let config = good(&format!("action a mbox\n{rules}\n"));
         let tables = Tables::new(&config);
+        let few = FewTables::new(&config);
         let address = address(recipient);
         let recipient = Recipient { address: &address, internal };
         let mut search = Search::new();
         let mut answer = None;
         loop {
-            match search.advance(&config, session, recipient, answer.as_ref()) {
+            match search.advance(&config, &few, session, recipient, answer.as_ref()) {
                 Progress::Ask(question) => answer = tables.answer(&question),
                 Progress::Found(verdict) => return verdict,
             }
