@@ -88,6 +88,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     rule: usize,
+    /// The first of its criteria that is not decided; what is decided at once is not counted.
     criterion: usize,
     /// The question that an answer is awaited for.
     asked: Option<Asked>,
@@ -96,7 +97,8 @@ pub struct Search {
     texts: Texts,
 }
 
-/// What a criterion is about, in the order in which criteria are tried.
+/// What a criterion is about, in the order in which criteria are tried. The order is part of the
+/// language, since a table that is not reached cannot fail.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Word {
     /// `tag`
@@ -150,6 +152,15 @@ struct Asked {
     subject: Subject,
 }
 
+/// What a search goes by, the same all the way.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    /// `None`: every question is to be asked.
+    few: Option<&'a FewTables>,
+    session: &'a Session,
+    recipient: Recipient<'a>,
+}
+
 /// How many answers are kept: few tables are named in many rules.
 const MAX_LEARNT: usize = 16;
 
@@ -185,11 +196,11 @@ impl Texts {
     fn key(
         &self,
         few: &FewTables,
-        service: Service,
-        subject: Subject,
+        asked: Asked,
         session: &Session,
         recipient: Recipient<'_>,
     ) -> Option<&Key> {
+        let Asked { service, subject, .. } = asked;
         if service == Service::Regex {
             return None;
         }
@@ -227,8 +238,7 @@ impl Texts {
 /// The client that is this machine itself, as tables name it.
 const LOCAL: &str = "local";
 
-/// The criteria in the order in which they are tried. It is part of the language, since a table that
-/// is not reached cannot fail.
+/// The criteria in the order in which they are tried.
 const CRITERIA: [Word; 8] = [
     Word::Tag,
     Word::From,
@@ -299,33 +309,81 @@ impl Search {
             (Some(_), _) => return Progress::Found(Verdict::Failed),
             (None, _) => {}
         }
+        let about = About { few, session, recipient };
         while let Some(rule) = config.rules.get(self.rule) {
-            let Some(&word) = CRITERIA.get(self.criterion) else {
-                return Progress::Found(self.verdict(rule));
-            };
-            match test(word, rule, session, recipient) {
-                Test::Absent => self.criterion += 1,
-                Test::Known(holds) => self.decide(holds, watch),
-                Test::Plain { negated, holds } => self.decide(holds != negated, watch),
-                Test::Table { negated, test, service, subject } => {
-                    let table = test.table;
-                    let asked = Asked { negated, table, service, subject };
-                    let at_hand = few.and_then(|few| {
-                        let key = self.texts.key(few, service, subject, session, recipient);
-                        key.and_then(|key| few.hold(table, key)).or_else(|| self.known(asked))
-                    });
-                    match at_hand {
-                        Some(found) => self.decide(found != negated, watch),
-                        None => {
-                            let key = self.texts.of(subject, session, recipient).to_owned();
-                            self.asked = Some(asked);
-                            return Progress::Ask(Question::Contains { table, service, key });
-                        }
-                    }
+            match self.try_rule(rule, about, watch) {
+                Ok(true) => return Progress::Found(self.verdict(rule)),
+                Ok(false) => {
+                    self.rule += 1;
+                    self.criterion = 0;
                 }
+                Err(question) => return Progress::Ask(question),
             }
         }
         Progress::Found(Verdict::NoRule)
+    }
+
+    /// Whether the criteria of a rule hold that are not decided yet, or what has to be asked for that.
+    /// They are written out one by one so that each is compiled for itself.
+    fn try_rule(
+        &mut self,
+        rule: &Rule,
+        about: About<'_>,
+        watch: &mut impl Watch,
+    ) -> Result<bool, Question> {
+        Ok(self.try_criterion(Word::Tag, rule, about, watch)?
+            && self.try_criterion(Word::From, rule, about, watch)?
+            && self.try_criterion(Word::For, rule, about, watch)?
+            && self.try_criterion(Word::Helo, rule, about, watch)?
+            && self.try_criterion(Word::Auth, rule, about, watch)?
+            && self.try_criterion(Word::Tls, rule, about, watch)?
+            && self.try_criterion(Word::MailFrom, rule, about, watch)?
+            && self.try_criterion(Word::RcptTo, rule, about, watch)?)
+    }
+
+    /// As [`Self::try_rule`], of one criterion.
+    #[inline(always)] // `word` is a constant where it is called
+    fn try_criterion(
+        &mut self,
+        word: Word,
+        rule: &Rule,
+        about: About<'_>,
+        watch: &mut impl Watch,
+    ) -> Result<bool, Question> {
+        if (word as usize) < self.criterion {
+            return Ok(true);
+        }
+        let holds = match test(word, rule, about.session, about.recipient) {
+            Test::Absent => return Ok(true),
+            Test::Known(holds) => holds,
+            Test::Plain { negated, holds } => holds != negated,
+            Test::Table { negated, test, service, subject } => {
+                let asked = Asked { negated, table: test.table, service, subject };
+                match self.at_hand(asked, about) {
+                    Some(found) => found != negated,
+                    None => {
+                        self.criterion = word as usize;
+                        self.asked = Some(asked);
+                        return Err(self.question(asked, about));
+                    }
+                }
+            }
+        };
+        watch.decided(self.rule, word, holds);
+        Ok(holds)
+    }
+
+    /// The answer of a table that need not be asked.
+    fn at_hand(&self, asked: Asked, about: About<'_>) -> Option<bool> {
+        let few = about.few?;
+        let key = self.texts.key(few, asked, about.session, about.recipient);
+        key.and_then(|key| few.hold(asked.table, key)).or_else(|| self.known(asked))
+    }
+
+    fn question(&self, asked: Asked, about: About<'_>) -> Question {
+        let Asked { table, service, subject, .. } = asked;
+        let key = self.texts.of(subject, about.session, about.recipient).to_owned();
+        Question::Contains { table, service, key }
     }
 
     /// The rule (from 0) and the criterion that the last question was asked for.
@@ -370,6 +428,7 @@ impl Search {
 }
 
 /// Applies a criterion of a rule to a session and a recipient.
+#[inline(always)] // `word` is a constant where it is called
 fn test(word: Word, rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
     match word {
         Word::Tag => tag(rule),

@@ -56,6 +56,7 @@ impl Pattern {
     }
 
     /// As [`matches()`].
+    #[inline]
     pub fn matches(&self, name: &Name) -> bool {
         match self.shape {
             Shape::Any => !name.text.is_empty(),
@@ -69,6 +70,7 @@ impl Pattern {
     }
 
     /// Whether it is written as the name is, in any case.
+    #[inline]
     pub fn is(&self, name: &Name) -> bool {
         self.text == name.text
     }

@@ -90,6 +90,7 @@ impl FewTables {
 
     /// Whether `key` is in a table; `None` where that takes a question: the table has many entries, or
     /// is elsewhere.
+    #[inline]
     #[must_use]
     pub fn hold(&self, table: TableId, key: &Key) -> Option<bool> {
         let place = self.tables.get(table.0 as usize)?.clone()?;

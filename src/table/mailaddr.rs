@@ -38,6 +38,7 @@ impl Entry {
     }
 
     /// As [`matches()`].
+    #[inline]
     pub fn matches(&self, address: &Address) -> bool {
         // Most entries differ in the domain.
         self.domain.as_ref().is_none_or(|domain| domain.matches(&address.domain))
