@@ -6,9 +6,7 @@
 //! key once for a search ([`Key`]).
 
 use std::net::IpAddr;
-use std::ops::Range;
-
-use ipnet::IpNet;
+use std::ops::{Range, RangeInclusive};
 
 use super::{Service, domain, mailaddr, network};
 use crate::config::{Config, TableEntry, TableId, TableSource};
@@ -31,7 +29,8 @@ pub struct FewTables {
 struct Entry {
     pattern: domain::Pattern,
     mail: Option<mailaddr::Entry>,
-    network: Option<IpNet>,
+    /// The first and the last address of the network.
+    network: Option<RangeInclusive<IpAddr>>,
 }
 
 /// A key as a service compares it.
@@ -114,12 +113,13 @@ impl Entry {
         Self {
             pattern: domain::Pattern::new(&entry.key),
             mail: mailaddr::Entry::new(&entry.key),
-            network: network::entry(entry.key.as_bytes()),
+            network: network::entry(entry.key.as_bytes())
+                .map(|network| network.network()..=network.broadcast()),
         }
     }
 
     fn holds(&self, address: Option<IpAddr>) -> bool {
-        match (self.network, address) {
+        match (&self.network, address) {
             (Some(network), Some(address)) => network.contains(&address),
             _ => false,
         }

@@ -40,11 +40,11 @@ impl Entry {
     /// As [`matches()`].
     #[inline]
     pub fn matches(&self, address: &Address) -> bool {
-        // Most entries differ in the domain.
-        self.domain.as_ref().is_none_or(|domain| domain.matches(&address.domain))
-            && (self.user.is_empty()
-                || self.user == address.user
-                || address.untagged.as_ref() == Some(&self.user))
+        // Where entries have a user, most of them differ in it.
+        (self.user.is_empty()
+            || self.user == address.user
+            || address.untagged.as_ref() == Some(&self.user))
+            && self.domain.as_ref().is_none_or(|domain| domain.matches(&address.domain))
     }
 }
 
