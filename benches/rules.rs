@@ -1,25 +1,32 @@
 //! What a RCPT costs with a thousand rules: the search for the one that matches, tables included. And
 //! what it costs to read many rules and a large table.
 //!
-//! More than 20 microseconds for rules by domain is a regression, and so is more than half a second or
-//! 60 MiB for 10,000 rules and a table of 100,000 entries.
+//! More than 20 microseconds for a thousand rules is a regression, whatever they go by, and so is more
+//! than half a second or 60 MiB for 10,000 rules and a table of 100,000 entries. The first and the last
+//! are asserted; `PILLARBOX_BENCH_SLOWNESS=3` lets a machine that is slow, or busy, take three times as
+//! long.
 
 #![allow(missing_docs)] // criterion's macros make public items
 
 mod memory;
 
+use std::env;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pillarbox::config::{self, Config, LocalAddress, Network, SourceReader};
 use pillarbox::lookup::rules::{Client, Progress, Recipient, Search, Session, Verdict};
 use pillarbox::model::Address;
 use pillarbox::table::Tables;
+use pillarbox::table::few::FewTables;
 
 const RULES: usize = 1000;
+/// The longest that a search among them may take, in microseconds.
+const LIMIT: f64 = 20.0;
 
 /// The configuration, the table `/table`, and a machine without names.
 struct Machine {
@@ -82,16 +89,47 @@ fn load(machine: &mut Machine) -> Config {
     }
 }
 
-fn search(config: &Config, tables: &Tables, session: &Session, address: &Address) -> Verdict {
+fn search(prepared: &Prepared, session: &Session, address: &Address) -> Verdict {
     let recipient = Recipient { address, internal: false };
     let mut search = Search::new();
     let mut answer = None;
+    let Prepared { config, few, tables } = prepared;
     loop {
-        match search.advance(config, session, recipient, answer.as_ref()) {
+        match search.advance(config, few, session, recipient, answer.as_ref()) {
             Progress::Ask(question) => answer = tables.answer(&question),
             Progress::Found(verdict) => return verdict,
         }
     }
+}
+
+/// A configuration and what is made of it once.
+struct Prepared {
+    config: Config,
+    few: FewTables,
+    tables: Tables,
+}
+
+impl Prepared {
+    fn new(config: Config) -> Self {
+        Self { few: FewTables::new(&config), tables: Tables::new(&config), config }
+    }
+}
+
+/// How long `work` takes, in microseconds: in the fastest of many batches, for what else the machine
+/// does can only add to it.
+fn fastest(mut work: impl FnMut()) -> f64 {
+    const EACH: u32 = 20;
+    let mut batch = || {
+        let begun = Instant::now();
+        (0..EACH).for_each(|_| work());
+        begun.elapsed() / EACH
+    };
+    (0..500).map(|_| batch()).min().unwrap_or_default().as_secs_f64() * 1e6
+}
+
+/// How much longer than ours this machine may take.
+fn slowness() -> f64 {
+    env::var("PILLARBOX_BENCH_SLOWNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1.0)
 }
 
 fn decisions(criterion: &mut Criterion) {
@@ -113,13 +151,18 @@ fn decisions(criterion: &mut Criterion) {
         ("network", rules(|n| format!("from src \"10.{}.{}.0/24\" for any", n / 250, n % 250))),
     ];
     let mut group = criterion.benchmark_group("1,000 rules, none matches, by");
-    for (name, config) in &cases {
-        let tables = Tables::new(config);
+    for (name, config) in cases {
+        let prepared = Prepared::new(config);
         let last = Verdict::Action { rule: RULES, action: config::ActionId(0) };
-        assert_eq!(search(config, &tables, &session, &address), last, "{name}");
-        group.bench_function(*name, |bencher| {
-            bencher.iter(|| search(black_box(config), &tables, &session, black_box(&address)));
-        });
+        assert_eq!(search(&prepared, &session, &address), last, "{name}");
+        let mut once = || {
+            black_box(search(black_box(&prepared), &session, black_box(&address)));
+        };
+        group.bench_function(name, |bencher| bencher.iter(&mut once));
+        let (taken, limit) = (fastest(once), LIMIT * slowness());
+        println!("1,000 rules by {name}: {taken:.1} of {limit:.0} microseconds");
+        // What is not optimised takes as long as it takes.
+        assert!(cfg!(debug_assertions) || taken <= limit, "{name}: {taken:.1} microseconds");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::lookup::expand::{
 };
 use crate::lookup::rules::Session;
 use crate::model::Mailbox;
+use crate::table::few::FewTables;
 use crate::table::{Answer, Question};
 
 /// The reply to RCPT for a recipient that is accepted.
@@ -40,11 +41,12 @@ pub fn explain(
     daemon_user: &str,
 ) -> Expanded {
     let address = Address::new(recipient.local(), recipient.domain());
+    let few = FewTables::new(config);
     let mut expansion = Expansion::new(address.clone(), daemon_user);
     let mut lookups: Vec<(usize, Lookup)> = Vec::new();
     let mut answer: Option<Answer> = None;
     let end = loop {
-        let question = match expansion.advance(config, session, answer.as_ref()) {
+        let question = match expansion.advance(config, &few, session, answer.as_ref()) {
             Step::Done(result) => break result.map_err(End::Refused),
             Step::Ask(question) => question,
             Step::Read(reading) => match sources.read(&reading) {

@@ -27,6 +27,7 @@ use super::address::Address;
 use super::aliases::{self, Item};
 use super::rules::{Progress, Recipient, Search, Session, Verdict};
 use crate::config::{ActionId, ActionKind, Config, LocalAction, Mapping, Method, TableId};
+use crate::table::few::FewTables;
 use crate::table::{Answer, Question, Service};
 
 /// The depth at which an expansion is a loop.
@@ -193,10 +194,16 @@ impl Expansion {
         &self.origins
     }
 
-    /// Goes on: with no answer at first, then with the answer to what was asked. `config` and
-    /// `session` must be the same each time.
-    pub fn advance(&mut self, config: &Config, session: &Session, answer: Option<&Answer>) -> Step {
-        match self.run(config, session, answer) {
+    /// Goes on: with no answer at first, then with the answer to what was asked. `config`, its tables
+    /// of a few entries and `session` must be the same each time.
+    pub fn advance(
+        &mut self,
+        config: &Config,
+        few: &FewTables,
+        session: &Session,
+        answer: Option<&Answer>,
+    ) -> Step {
+        match self.run(config, few, session, answer) {
             Ok(Some(Wanted::Answer(question))) => Step::Ask(question),
             Ok(Some(Wanted::Contents(reading))) => Step::Read(reading),
             Ok(None) if self.deliveries.is_empty() => {
@@ -220,6 +227,7 @@ impl Expansion {
     fn run(
         &mut self,
         config: &Config,
+        few: &FewTables,
         session: &Session,
         mut answer: Option<&Answer>,
     ) -> Result<Option<Wanted>, Refusal> {
@@ -234,7 +242,7 @@ impl Expansion {
                     self.begin(config)?;
                     None
                 }
-                Work::Rule(search) => self.rule(config, session, search, answer.take())?,
+                Work::Rule(search) => self.rule(config, few, session, search, answer.take())?,
                 Work::Mapping { table, keys } => {
                     self.mapping(config, table, keys, answer.take())?
                 }
@@ -293,6 +301,7 @@ impl Expansion {
     fn rule(
         &mut self,
         config: &Config,
+        few: &FewTables,
         session: &Session,
         mut search: Search,
         answer: Option<&Answer>,
@@ -300,7 +309,7 @@ impl Expansion {
         let Some((index, node)) = self.current() else { return Ok(None) };
         let Item::Address(address) = &node.item else { return Ok(None) };
         let recipient = Recipient { address, internal: node.parent.is_some() };
-        let verdict = match search.advance(config, session, recipient, answer) {
+        let verdict = match search.advance(config, few, session, recipient, answer) {
             Progress::Ask(question) => {
                 self.work = Work::Rule(search);
                 return Ok(Some(Wanted::Answer(question)));

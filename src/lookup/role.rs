@@ -34,6 +34,7 @@ use crate::ipc::seal::{Key, Sealed};
 use crate::model::envelope::{self, Exec, LocalDelivery, Route, Source};
 use crate::model::{Mailbox, ReversePath};
 use crate::process::{self, Context, Memory, ParentLink, StartError, Threads};
+use crate::table::few::FewTables;
 use crate::table::{Account, Answer, Question, Service, Tables, UpdateError};
 
 /// Largest table file that is read, in bytes.
@@ -82,6 +83,7 @@ async fn serve(context: Context, dns: Dns) {
         programs: Programs::start(&setup.config, &parent),
         readers: Readers::new(&parent),
         tables,
+        few: FewTables::new(&setup.config),
         maps,
         parent,
         key,
@@ -180,6 +182,7 @@ struct Lookup {
     setup: Setup,
     parent: ParentLink,
     tables: Arc<Tables>,
+    few: FewTables,
     maps: Maps,
     programs: Programs,
     users: Users,
@@ -380,7 +383,7 @@ impl Lookup {
     }
 
     fn advance(&self, job: &Job, expansion: &mut Expansion, answer: Option<&Answer>) -> Step {
-        let step = expansion.advance(&self.setup.config, &job.session, answer);
+        let step = expansion.advance(&self.setup.config, &self.few, &job.session, answer);
         for note in expansion.take_notes() {
             match note {
                 Note::Info(text) => tracing::info!("info: {text}"),

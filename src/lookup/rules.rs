@@ -14,7 +14,8 @@ use super::address::Address;
 use crate::config::{
     ActionId, Config, Decision, Destination, LocalAddress, Login, Rule, Source, TableId, TableMatch,
 };
-use crate::table::{Answer, Question, Service, few};
+use crate::table::few::{FewTables, Key};
+use crate::table::{Answer, Question, Service};
 
 /// What rules may ask about a session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -87,6 +88,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     rule: usize,
+    /// The first of its criteria that is not decided; what is decided at once is not counted.
     criterion: usize,
     /// The question that an answer is awaited for.
     asked: Option<Asked>,
@@ -95,7 +97,8 @@ pub struct Search {
     texts: Texts,
 }
 
-/// What a criterion is about, in the order in which criteria are tried.
+/// What a criterion is about, in the order in which criteria are tried. The order is part of the
+/// language, since a table that is not reached cannot fail.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Word {
     /// `tag`
@@ -118,9 +121,6 @@ pub enum Word {
 
 /// Sees what a search decides on its way. A search that nobody watches pays nothing for it.
 pub trait Watch {
-    /// Whether it is to see each question, also those whose answer is at hand.
-    const SEES_QUESTIONS: bool = true;
-
     /// A criterion that rule `rule` (from 0) has was decided.
     fn decided(&mut self, rule: usize, word: Word, holds: bool);
 }
@@ -129,17 +129,17 @@ pub trait Watch {
 struct Unwatched;
 
 impl Watch for Unwatched {
-    const SEES_QUESTIONS: bool = false;
-
     fn decided(&mut self, _: usize, _: Word, _: bool) {}
 }
 
-/// The texts that are made for tables, each once.
+/// What is made for tables, each once.
 #[derive(Clone, Debug, Default)]
 struct Texts {
     client: OnceCell<String>,
     recipient: OnceCell<String>,
     sender: OnceCell<String>,
+    /// By [`Subject`].
+    keys: [OnceCell<Option<Box<Key>>>; Subject::COUNT],
 }
 
 /// A question to a table. Within one search a subject has one text.
@@ -152,11 +152,17 @@ struct Asked {
     subject: Subject,
 }
 
+/// What a search goes by, the same all the way.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    /// `None`: every question is to be asked.
+    few: Option<&'a FewTables>,
+    session: &'a Session,
+    recipient: Recipient<'a>,
+}
+
 /// How many answers are kept: few tables are named in many rules.
 const MAX_LEARNT: usize = 16;
-
-/// A criterion of a rule, applied to a session and a recipient.
-type Criterion = fn(&Rule, &Session, Recipient<'_>) -> Test;
 
 /// What a table is asked about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -179,7 +185,32 @@ enum Subject {
     Tag,
 }
 
+impl Subject {
+    /// How many there are.
+    const COUNT: usize = Self::Tag as usize + 1;
+}
+
 impl Texts {
+    /// What tables of a few entries are looked through for; `None` where they have to be asked. But for
+    /// regular expressions a subject is always compared under the same service.
+    fn key(
+        &self,
+        few: &FewTables,
+        asked: Asked,
+        session: &Session,
+        recipient: Recipient<'_>,
+    ) -> Option<&Key> {
+        let Asked { service, subject, .. } = asked;
+        if service == Service::Regex {
+            return None;
+        }
+        let made = self
+            .keys
+            .get(subject as usize)?
+            .get_or_init(|| few.key(service, self.of(subject, session, recipient)).map(Box::new));
+        made.as_deref()
+    }
+
     fn of<'a>(
         &'a self,
         subject: Subject,
@@ -207,17 +238,16 @@ impl Texts {
 /// The client that is this machine itself, as tables name it.
 const LOCAL: &str = "local";
 
-/// The criteria in the order in which they are tried. It is part of the language, since a table that
-/// is not reached cannot fail.
-const CRITERIA: [(Word, Criterion); 8] = [
-    (Word::Tag, tag),
-    (Word::From, from),
-    (Word::For, to),
-    (Word::Helo, helo),
-    (Word::Auth, auth),
-    (Word::Tls, tls),
-    (Word::MailFrom, mail_from),
-    (Word::RcptTo, rcpt_to),
+/// The criteria in the order in which they are tried.
+const CRITERIA: [Word; 8] = [
+    Word::Tag,
+    Word::From,
+    Word::For,
+    Word::Helo,
+    Word::Auth,
+    Word::Tls,
+    Word::MailFrom,
+    Word::RcptTo,
 ];
 
 /// What a criterion says.
@@ -239,65 +269,127 @@ impl Search {
         Self::default()
     }
 
-    /// Goes on: with no answer at first, then with the answer to what was asked.
+    /// Goes on: with no answer at first, then with the answer to what was asked. `few` are the tables
+    /// of `config` that need not be asked.
     pub fn advance(
         &mut self,
         config: &Config,
+        few: &FewTables,
         session: &Session,
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
     ) -> Progress {
-        self.advance_watched(config, session, recipient, answer, &mut Unwatched)
+        self.go_on(config, Some(few), session, recipient, answer, &mut Unwatched)
     }
 
-    /// As [`Self::advance`], and tells `watch` what is decided.
-    pub fn advance_watched<W: Watch>(
+    /// As [`Self::advance`], but tells `watch` what is decided, and asks every question, also those
+    /// whose answer is at hand.
+    pub fn advance_watched(
         &mut self,
         config: &Config,
         session: &Session,
         recipient: Recipient<'_>,
         answer: Option<&Answer>,
-        watch: &mut W,
+        watch: &mut impl Watch,
+    ) -> Progress {
+        self.go_on(config, None, session, recipient, answer, watch)
+    }
+
+    fn go_on(
+        &mut self,
+        config: &Config,
+        few: Option<&FewTables>,
+        session: &Session,
+        recipient: Recipient<'_>,
+        answer: Option<&Answer>,
+        watch: &mut impl Watch,
     ) -> Progress {
         match (answer, self.asked.take()) {
             (Some(Answer::Contains(found)), Some(asked)) => self.learn(asked, *found, watch),
             (Some(_), _) => return Progress::Found(Verdict::Failed),
             (None, _) => {}
         }
+        let about = About { few, session, recipient };
         while let Some(rule) = config.rules.get(self.rule) {
-            let Some((_, criterion)) = CRITERIA.get(self.criterion) else {
-                return Progress::Found(self.verdict(rule));
-            };
-            match criterion(rule, session, recipient) {
-                Test::Absent => self.criterion += 1,
-                Test::Known(holds) => self.decide(holds, watch),
-                Test::Plain { negated, holds } => self.decide(holds != negated, watch),
-                Test::Table { negated, test, service, subject } => {
-                    let asked = Asked { negated, table: test.table, service, subject };
-                    let text = self.texts.of(subject, session, recipient);
-                    let at_hand = if W::SEES_QUESTIONS {
-                        None
-                    } else {
-                        few::holds(config, test.table, service, text).or_else(|| self.known(asked))
-                    };
-                    match at_hand {
-                        Some(found) => self.decide(found != negated, watch),
-                        None => {
-                            let (table, key) = (test.table, text.to_owned());
-                            self.asked = Some(asked);
-                            return Progress::Ask(Question::Contains { table, service, key });
-                        }
-                    }
+            match self.try_rule(rule, about, watch) {
+                Ok(true) => return Progress::Found(self.verdict(rule)),
+                Ok(false) => {
+                    self.rule += 1;
+                    self.criterion = 0;
                 }
+                Err(question) => return Progress::Ask(question),
             }
         }
         Progress::Found(Verdict::NoRule)
     }
 
+    /// Whether the criteria of a rule hold that are not decided yet, or what has to be asked for that.
+    /// They are written out one by one so that each is compiled for itself.
+    fn try_rule(
+        &mut self,
+        rule: &Rule,
+        about: About<'_>,
+        watch: &mut impl Watch,
+    ) -> Result<bool, Question> {
+        Ok(self.try_criterion(Word::Tag, rule, about, watch)?
+            && self.try_criterion(Word::From, rule, about, watch)?
+            && self.try_criterion(Word::For, rule, about, watch)?
+            && self.try_criterion(Word::Helo, rule, about, watch)?
+            && self.try_criterion(Word::Auth, rule, about, watch)?
+            && self.try_criterion(Word::Tls, rule, about, watch)?
+            && self.try_criterion(Word::MailFrom, rule, about, watch)?
+            && self.try_criterion(Word::RcptTo, rule, about, watch)?)
+    }
+
+    /// As [`Self::try_rule`], of one criterion.
+    #[inline(always)] // `word` is a constant where it is called
+    fn try_criterion(
+        &mut self,
+        word: Word,
+        rule: &Rule,
+        about: About<'_>,
+        watch: &mut impl Watch,
+    ) -> Result<bool, Question> {
+        if (word as usize) < self.criterion {
+            return Ok(true);
+        }
+        let holds = match test(word, rule, about.session, about.recipient) {
+            Test::Absent => return Ok(true),
+            Test::Known(holds) => holds,
+            Test::Plain { negated, holds } => holds != negated,
+            Test::Table { negated, test, service, subject } => {
+                let asked = Asked { negated, table: test.table, service, subject };
+                match self.at_hand(asked, about) {
+                    Some(found) => found != negated,
+                    None => {
+                        self.criterion = word as usize;
+                        self.asked = Some(asked);
+                        return Err(self.question(asked, about));
+                    }
+                }
+            }
+        };
+        watch.decided(self.rule, word, holds);
+        Ok(holds)
+    }
+
+    /// The answer of a table that need not be asked.
+    fn at_hand(&self, asked: Asked, about: About<'_>) -> Option<bool> {
+        let few = about.few?;
+        let key = self.texts.key(few, asked, about.session, about.recipient);
+        key.and_then(|key| few.hold(asked.table, key)).or_else(|| self.known(asked))
+    }
+
+    fn question(&self, asked: Asked, about: About<'_>) -> Question {
+        let Asked { table, service, subject, .. } = asked;
+        let key = self.texts.of(subject, about.session, about.recipient).to_owned();
+        Question::Contains { table, service, key }
+    }
+
     /// The rule (from 0) and the criterion that the last question was asked for.
     #[must_use]
     pub fn position(&self) -> Option<(usize, Word)> {
-        CRITERIA.get(self.criterion).map(|(word, _)| (self.rule, *word))
+        CRITERIA.get(self.criterion).map(|word| (self.rule, *word))
     }
 
     /// What a table has said of the same in an earlier rule.
@@ -316,7 +408,7 @@ impl Search {
 
     /// Goes to the next criterion, or to the next rule.
     fn decide(&mut self, holds: bool, watch: &mut impl Watch) {
-        if let Some((word, _)) = CRITERIA.get(self.criterion) {
+        if let Some(word) = CRITERIA.get(self.criterion) {
             watch.decided(self.rule, *word, holds);
         }
         if holds {
@@ -335,7 +427,22 @@ impl Search {
     }
 }
 
-fn tag(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+/// Applies a criterion of a rule to a session and a recipient.
+#[inline(always)] // `word` is a constant where it is called
+fn test(word: Word, rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
+    match word {
+        Word::Tag => tag(rule),
+        Word::From => from(rule, session, recipient),
+        Word::For => to(rule, recipient),
+        Word::Helo => helo(rule),
+        Word::Auth => auth(rule, session),
+        Word::Tls => tls(rule, session),
+        Word::MailFrom => mail_from(rule),
+        Word::RcptTo => rcpt_to(rule),
+    }
+}
+
+fn tag(rule: &Rule) -> Test {
     let Some(tag) = &rule.tag else { return Test::Absent };
     contains(tag.negated, tag.test, Service::String, Subject::Tag)
 }
@@ -362,7 +469,7 @@ fn from(rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
     }
 }
 
-fn to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
+fn to(rule: &Rule, recipient: Recipient<'_>) -> Test {
     let negated = rule.to.negated;
     let domain = &recipient.address.domain;
     match rule.to.test {
@@ -373,12 +480,12 @@ fn to(rule: &Rule, _: &Session, recipient: Recipient<'_>) -> Test {
     }
 }
 
-fn helo(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+fn helo(rule: &Rule) -> Test {
     let Some(helo) = &rule.helo else { return Test::Absent };
     contains(helo.negated, helo.test, Service::Domain, Subject::Helo)
 }
 
-fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn auth(rule: &Rule, session: &Session) -> Test {
     let Some(auth) = &rule.auth else { return Test::Absent };
     match (auth.test, &session.login) {
         (Login::User(test), Some(login)) => {
@@ -390,17 +497,17 @@ fn auth(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
     }
 }
 
-fn tls(rule: &Rule, session: &Session, _: Recipient<'_>) -> Test {
+fn tls(rule: &Rule, session: &Session) -> Test {
     let Some(tls) = &rule.tls else { return Test::Absent };
     Test::Plain { negated: tls.negated, holds: session.tls }
 }
 
-fn mail_from(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+fn mail_from(rule: &Rule) -> Test {
     let Some(sender) = &rule.mail_from else { return Test::Absent };
     contains(sender.negated, sender.test, Service::Mailaddr, Subject::Sender)
 }
 
-fn rcpt_to(rule: &Rule, _: &Session, _: Recipient<'_>) -> Test {
+fn rcpt_to(rule: &Rule) -> Test {
     let Some(wanted) = &rule.rcpt_to else { return Test::Absent };
     contains(wanted.negated, wanted.test, Service::Mailaddr, Subject::Recipient)
 }
@@ -415,220 +522,4 @@ fn contains(negated: bool, test: TableMatch, service: Service, subject: Subject)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::tests::good;
-    use crate::spec_case;
-    use crate::table::Tables;
-
-    fn remote() -> Session {
-        Session {
-            tag: String::new(),
-            client: Client::Address("127.0.0.5".parse::<std::net::IpAddr>().unwrap().into()),
-            client_name: None,
-            helo: "good.host".into(),
-            login: None,
-            tls: false,
-            sender: Address::new("a", "b.c"),
-        }
-    }
-
-    fn local() -> Session {
-        let client = Client::Address("127.0.0.1".parse::<std::net::IpAddr>().unwrap().into());
-        Session { client, ..remote() }
-    }
-
-    /// A client whose address no table can hold.
-    fn link_local() -> Session {
-        let address = "fe80::1".parse::<std::net::IpAddr>().unwrap();
-        let scope = Some(crate::config::Scope { index: 2, name: "eth0".to_owned() });
-        Session { client: Client::Address(LocalAddress { address, scope }), ..remote() }
-    }
-
-    fn submitted() -> Session {
-        Session { client: Client::Socket, login: Some(String::new()), ..remote() }
-    }
-
-    fn from(local: &str, domain: &str) -> Session {
-        Session { sender: Address::new(local, domain), ..remote() }
-    }
-
-    fn named(name: &str) -> Session {
-        Session { client_name: Some(name.into()), ..remote() }
-    }
-
-    fn logged_in(name: &str) -> Session {
-        Session { login: Some(name.into()), ..remote() }
-    }
-
-    fn tagged() -> Session {
-        Session { tag: "TAGGED".into(), ..remote() }
-    }
-
-    fn address(text: &str) -> Address {
-        let (local, domain) = text.split_once('@').unwrap();
-        Address::new(local, domain)
-    }
-
-    fn search(rules: &str, session: &Session, recipient: &str, internal: bool) -> Verdict {
-        let config = good(&format!("action a mbox\n{rules}\n"));
-        let tables = Tables::new(&config);
-        let address = address(recipient);
-        let recipient = Recipient { address: &address, internal };
-        let mut search = Search::new();
-        let mut answer = None;
-        loop {
-            match search.advance(&config, session, recipient, answer.as_ref()) {
-                Progress::Ask(question) => answer = tables.answer(&question),
-                Progress::Found(verdict) => return verdict,
-            }
-        }
-    }
-
-    #[test]
-    fn criteria() {
-        let d = "match from any for domain \"d.org\" action a";
-        let any = |criteria: &str| format!("match from any for any {criteria} action a");
-        let of = |criteria: &str| format!("match for any {criteria} action a");
-        let cases = [
-            (148, d.to_owned(), remote(), "a@nomatch.org", false),
-            (148, d.to_owned(), remote(), "a@D.org", true),
-            (150, "match from local for domain \"d\" action a".into(), local(), "a@d", true),
-            (150, "match from local for domain \"d\" action a".into(), remote(), "a@d", false),
-            (151, of("from socket"), local(), "a@d", false),
-            (151, of("from socket"), submitted(), "a@d", true),
-            (0, of("!from socket"), local(), "a@d", true),
-            (152, "match for any action a".into(), remote(), "a@d", false),
-            (0, "match for any action a".into(), submitted(), "a@d", true),
-            (0, any(""), remote(), "postmaster@", false),
-            (0, "match from any action a".into(), remote(), "a@localhost", true),
-            (0, "match from any action a".into(), remote(), "a@mail.example.org", true),
-            (0, "match from any action a".into(), remote(), "a@d", false),
-            (153, any("mail-from regex \"^@$\""), from("", ""), "a@d", true),
-            (153, any("mail-from regex \"^@$\""), remote(), "a@d", false),
-            (154, any("mail-from \"bob\""), from("BOB+x", "z.z"), "a@d", true),
-            (154, any("mail-from \"bob\""), from("rob", "z.z"), "a@d", false),
-            (155, any("!mail-from \"@bad.org\""), from("x", "bad.org"), "a@d", false),
-            (155, any("!mail-from \"@bad.org\""), from("x", "good.org"), "a@d", true),
-            (156, any("tag TAGGED"), remote(), "a@d", false),
-            (156, any("tag TAGGED"), tagged(), "a@d", true),
-            (157, any("tag \"tag*\""), tagged(), "a@d", false),
-            (157, any("tag regex \"^TAG\""), tagged(), "a@d", true),
-            (158, any("helo \"good.*\""), remote(), "a@d", true),
-            (159, any("auth"), remote(), "a@d", false),
-            (159, any("!auth"), remote(), "a@d", true),
-            (160, any("tls"), remote(), "a@d", false),
-            (160, any("tls"), Session { tls: true, ..remote() }, "a@d", true),
-            (0, any("!tls"), remote(), "a@d", true),
-            // Two backslashes in the file are a literal backslash and any character.
-            (
-                161,
-                "match from any for domain regex \"^re[0-9]+\\\\.org$\" action a".into(),
-                remote(),
-                "alice@re12.org",
-                false,
-            ),
-            (
-                161,
-                "match from any for domain regex \"^re[0-9]+\\.org$\" action a".into(),
-                remote(),
-                "alice@re12.org",
-                true,
-            ),
-            (
-                162,
-                "match from any for rcpt-to \"alice@rt.org\" action a".into(),
-                remote(),
-                "alice+x@rt.org",
-                true,
-            ),
-            (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@b.w", true),
-            (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@c.b.w", false),
-            (163, "match from any for domain \"*.w\" action a".into(), remote(), "a@w", false),
-            // As decided: whoever it is.
-            (0, any(""), link_local(), "a@d", true),
-            (0, of("from src \"::/0\""), link_local(), "a@d", false),
-            (164, of("from rdns"), remote(), "a@d", false),
-            (164, of("!from rdns"), remote(), "a@d", true),
-            (165, of("from rdns \"m.r.x\""), named("M.r.x"), "a@d", true),
-            // as decided: patterns match
-            (166, of("from rdns \"*.r.x\""), named("m.r.x"), "a@d", true),
-            (167, of("from rdns regex \"\\.r\\.x$\""), named("m.r.x"), "a@d", true),
-            (168, of("!from rdns \"m.r.x\""), named("other"), "a@d", true),
-            (168, of("!from rdns \"m.r.x\""), remote(), "a@d", false),
-            (169, of("from auth \"alice\""), logged_in("ALICE"), "a@d", true),
-            (170, of("from auth \"@dom.org\""), logged_in("bob@dom.org"), "a@d", true),
-            (171, of("auth"), submitted(), "a@d", true),
-            (172, of("from auth \"alice\""), submitted(), "a@d", false),
-            (0, of("!from auth \"alice\""), remote(), "a@d", true),
-            (
-                173,
-                "match from any !for domain \"deny.org\" rcpt-to \"zed\" action a".into(),
-                remote(),
-                "zed@deny.org",
-                false,
-            ),
-            (
-                173,
-                "match from any !for domain \"deny.org\" rcpt-to \"zed\" action a".into(),
-                remote(),
-                "zed@other.org",
-                true,
-            ),
-            (0, of("from src \"127.0.0.0/8\""), remote(), "a@d", true),
-            (0, of("!from src \"127.0.0.0/8\""), remote(), "a@d", false),
-            (0, of("from src regex \"^127\""), remote(), "a@d", true),
-            (0, of("from src \"local\""), submitted(), "a@d", true),
-        ];
-        for (number, rule, session, recipient, expected) in cases {
-            let verdict = search(&rule, &session, recipient, false);
-            let action = Verdict::Action { rule: 0, action: ActionId(0) };
-            let expected = if expected { action } else { Verdict::NoRule };
-            assert_eq!(verdict, expected, "config case {number}: {rule}");
-            spec_case::ran("config", number);
-        }
-    }
-
-    #[test]
-    fn an_address_that_an_expansion_produced_comes_from_this_machine() {
-        let cases = [
-            ("from local", true),
-            ("from any", true),
-            ("from src \"local\"", true),
-            ("from src \"127.0.0.5\"", false),
-            ("from socket", false),
-            ("!from socket", false),
-            ("from rdns", false),
-            ("!from rdns", false),
-            ("from rdns \"m.r.x\"", false),
-        ];
-        for (from, expected) in cases {
-            let rule = format!("match {from} for any action a");
-            let verdict = search(&rule, &named("m.r.x"), "y@intonly.org", true);
-            assert_eq!(matches!(verdict, Verdict::Action { .. }), expected, "{from}");
-        }
-        let rule = "match from local for domain intonly.org action a";
-        let action = Verdict::Action { rule: 0, action: ActionId(0) };
-        assert_eq!(search(rule, &remote(), "y@intonly.org", true), action);
-        assert_eq!(search(rule, &remote(), "y@intonly.org", false), Verdict::NoRule);
-        spec_case::ran("config", 175);
-    }
-
-    #[test]
-    fn the_first_rule_that_matches_decides() {
-        let rules = "match for domain \"x\" action a\nmatch for domain \"d\" reject\n\
-                     match for any action a";
-        assert_eq!(search(rules, &local(), "a@d", false), Verdict::Reject { rule: 1 });
-        spec_case::ran("config", 149);
-        let last = Verdict::Action { rule: 2, action: ActionId(0) };
-        assert_eq!(search(rules, &local(), "a@e", false), last);
-    }
-
-    #[test]
-    fn a_table_that_fails_ends_the_search_if_it_is_reached() {
-        let rules = "table t file:/list\nmatch for domain <t> reject\nmatch for any action a";
-        assert_eq!(search(rules, &local(), "a@d", false), Verdict::Failed);
-        assert_eq!(search(rules, &remote(), "a@d", false), Verdict::NoRule);
-        spec_case::ran("config", 174);
-    }
-}
+mod tests;

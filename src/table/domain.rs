@@ -7,8 +7,83 @@
 //! are found by looking for the few that could match ([`plain_patterns`]). The others have to be
 //! tried one by one ([`matches()`]).
 
+use memchr::memchr;
+
 /// The longest name that matches anything, in bytes.
 pub(super) const MAX_NAME: usize = 255;
+
+/// A pattern that is kept, and compared with many names.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    /// Lower-cased.
+    text: Box<[u8]>,
+    shape: Shape,
+}
+
+/// How a pattern is compared.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// With every name but the empty one.
+    Any,
+    /// With what comes after the first label of a name.
+    Below,
+    /// With the whole of a name.
+    Name,
+    /// Byte by byte.
+    Other,
+}
+
+/// A name that is kept, and compared with many patterns.
+#[derive(Clone, Debug)]
+pub(super) struct Name {
+    /// Lower-cased.
+    text: Box<[u8]>,
+    /// Where what comes after its first label begins.
+    below: Option<usize>,
+}
+
+impl Pattern {
+    /// The pattern that is written so.
+    pub fn new(pattern: &str) -> Self {
+        let text: Box<[u8]> = pattern.to_ascii_lowercase().into_bytes().into();
+        let shape = match &*text {
+            b"*" => Shape::Any,
+            text if !is_plain(text) => Shape::Other,
+            [b'*', b'.', ..] => Shape::Below,
+            _ => Shape::Name,
+        };
+        Self { text, shape }
+    }
+
+    /// As [`matches()`].
+    #[inline]
+    pub fn matches(&self, name: &Name) -> bool {
+        match self.shape {
+            Shape::Any => !name.text.is_empty(),
+            Shape::Below => {
+                let below = name.below.and_then(|below| name.text.get(below..));
+                below.is_some_and(|below| self.text.get(2..) == Some(below))
+            }
+            Shape::Name => self.is(name),
+            Shape::Other => matches(&self.text, &name.text),
+        }
+    }
+
+    /// Whether it is written as the name is, in any case.
+    #[inline]
+    pub fn is(&self, name: &Name) -> bool {
+        self.text == name.text
+    }
+}
+
+impl Name {
+    /// The name that is written so.
+    pub fn new(name: &str) -> Self {
+        let text: Box<[u8]> = name.to_ascii_lowercase().into_bytes().into();
+        let below = memchr(b'.', &text).map(|dot| dot + 1);
+        Self { text, below }
+    }
+}
 
 /// Whether [`plain_patterns`] has this pattern for every name that it matches.
 pub(super) fn is_plain(pattern: &[u8]) -> bool {
@@ -84,6 +159,8 @@ mod tests {
             let upper = name.to_ascii_uppercase();
             let found = matches(pattern.as_bytes(), upper.as_bytes());
             assert_eq!(found, expected, "one by one: {pattern:?} {name:?}");
+            let found = Pattern::new(&pattern.to_ascii_uppercase()).matches(&Name::new(name));
+            assert_eq!(found, expected, "kept: {pattern:?} {name:?}");
             if is_plain(pattern.as_bytes()) {
                 let found = plain_patterns(name).any(|plain| plain == pattern);
                 assert_eq!(found, expected, "by looking: {pattern:?} {name:?}");

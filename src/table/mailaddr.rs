@@ -10,6 +10,57 @@ use memchr::memrchr;
 
 use super::domain;
 
+/// An entry that is kept, and compared with many addresses.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Lower-cased; empty for every user.
+    user: Box<[u8]>,
+    /// `None` for every domain.
+    domain: Option<domain::Pattern>,
+}
+
+/// An address that is kept, and compared with many entries.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    /// Lower-cased.
+    user: Box<[u8]>,
+    /// The user without the tag, if it has one; lower-cased.
+    untagged: Option<Box<[u8]>>,
+    domain: domain::Name,
+}
+
+impl Entry {
+    /// The entry that is written so; `None` when a part is too long to match anything.
+    pub fn new(entry: &str) -> Option<Self> {
+        let (user, domain) = split(entry)?;
+        let domain = (!domain.is_empty()).then(|| domain::Pattern::new(domain));
+        Some(Self { user: lower(user), domain })
+    }
+
+    /// As [`matches()`].
+    #[inline]
+    pub fn matches(&self, address: &Address) -> bool {
+        // Where entries have a user, most of them differ in it.
+        (self.user.is_empty()
+            || self.user == address.user
+            || address.untagged.as_ref() == Some(&self.user))
+            && self.domain.as_ref().is_none_or(|domain| domain.matches(&address.domain))
+    }
+}
+
+impl Address {
+    /// The address that is written so; `None` when a part is too long to be one.
+    pub fn new(address: &str, delimiter: char) -> Option<Self> {
+        let (user, domain) = split(address)?;
+        let untagged = user.split_once(delimiter).map(|(untagged, _)| lower(untagged));
+        Some(Self { user: lower(user), untagged, domain: domain::Name::new(domain) })
+    }
+}
+
+fn lower(text: &str) -> Box<[u8]> {
+    text.to_ascii_lowercase().into_bytes().into()
+}
+
 /// Whether [`plain_entries`] has this entry for every address that it matches.
 pub(super) fn is_plain(entry: &[u8]) -> bool {
     match memrchr(b'@', entry) {
@@ -63,7 +114,7 @@ fn users(user: &str, delimiter: char) -> impl Iterator<Item = &str> {
     [Some(user), untagged].into_iter().flatten().filter(|user| !user.is_empty())
 }
 
-/// User and domain; `None` when a part is too long to be one.
+/// User and domain; `None` when a part is too long to be one. Of an entry, too.
 fn split(address: &str) -> Option<(&str, &str)> {
     let at = memrchr(b'@', address.as_bytes());
     let (user, domain) = match at.and_then(|at| address.split_at_checked(at)) {
@@ -117,6 +168,10 @@ mod tests {
                 let found = plain_entries(address, '+').iter().any(|plain| plain == entry);
                 assert_eq!(found, expected, "config case {number}: {entry:?} {address:?}");
             }
+            let kept = Entry::new(&entry.to_uppercase())
+                .zip(Address::new(address, '+'))
+                .is_some_and(|(entry, address)| entry.matches(&address));
+            assert_eq!(kept, expected, "config case {number}, kept: {entry:?} {address:?}");
             let found = matches(entry.as_bytes(), &address.to_uppercase(), '+');
             assert_eq!(found, expected, "config case {number}, alone: {entry:?} {address:?}");
             spec_case::ran("config", number);

@@ -64,7 +64,7 @@ impl Prefixes {
 
     /// The networks with these prefix lengths that hold `address`; none if it is no address.
     pub fn networks_of(&self, address: &str) -> impl Iterator<Item = IpNet> {
-        let address = parse(address).map(|network| network.addr());
+        let address = self::address(address);
         let prefixes = match address {
             Some(IpAddr::V4(_)) => self.version_4.as_slice(),
             Some(IpAddr::V6(_)) => self.version_6.as_slice(),
@@ -75,10 +75,9 @@ impl Prefixes {
     }
 }
 
-/// Whether an entry is a network or address that holds `address`.
-pub(super) fn holds(entry: &[u8], address: &str) -> bool {
-    let held = |network: IpNet| parse(address).is_some_and(|one| network.contains(&one.addr()));
-    self::entry(entry).is_some_and(held)
+/// The address that `text` is, as rules write it.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    parse(text).map(|network| network.addr())
 }
 
 /// The network that an entry is, without the bits of the host.
@@ -241,7 +240,10 @@ mod tests {
             let network = |place: u32| super::entry(entries[place as usize].as_bytes());
             let found = Networks::new(2, 0..2, network).contains(address, network);
             assert_eq!(found, expected, "{entry} {address}");
-            assert_eq!(holds(entry.as_bytes(), address), expected, "alone: {entry} {address}");
+            let alone = super::entry(entry.as_bytes())
+                .zip(super::address(address))
+                .is_some_and(|(network, address)| network.contains(&address));
+            assert_eq!(alone, expected, "alone: {entry} {address}");
         }
     }
 }

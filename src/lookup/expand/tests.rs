@@ -8,6 +8,7 @@ use crate::config::tests::good;
 use crate::ipc::blob::Blob;
 use crate::ipc::message::reader::ForwardFile;
 use crate::spec_case;
+use crate::table::few::FewTables;
 use crate::table::{Account, Tables};
 
 /// Users without a `.forward` of interest.
@@ -121,10 +122,11 @@ fn expand_with(
 ) -> (Result<Vec<Delivery>, Refusal>, Vec<Note>) {
     let config = good(text);
     let tables = Tables::new(&config);
+    let few = FewTables::new(&config);
     let mut expansion = Expansion::new(address(recipient), "_smtpd");
     let mut answer = None;
     loop {
-        match expansion.advance(&config, &session(), answer.as_ref()) {
+        match expansion.advance(&config, &few, &session(), answer.as_ref()) {
             Step::Ask(question) => {
                 answer = Some(tables.answer(&question).unwrap_or_else(|| account(&question)));
             }
@@ -479,10 +481,11 @@ fn the_destination_is_the_address_that_led_there() {
 fn nodes_and_what_they_came_to_can_be_looked_at() {
     let config = good(&format!("{TABLES}{RULES}"));
     let tables = Tables::new(&config);
+    let few = FewTables::new(&config);
     let mut expansion = Expansion::new(address("dupl@a.org"), "_smtpd");
     let mut answer = None;
     loop {
-        match expansion.advance(&config, &session(), answer.as_ref()) {
+        match expansion.advance(&config, &few, &session(), answer.as_ref()) {
             Step::Ask(question) => {
                 answer = Some(tables.answer(&question).unwrap_or_else(|| account(&question)));
             }
@@ -540,12 +543,13 @@ proptest::proptest! {
         let entry = crate::config::TableEntry { key, value: Some(value) };
         config.tables[table.0 as usize].source = crate::config::TableSource::Inline(vec![entry]);
         let tables = Tables::new(&config);
+        let few = FewTables::new(&config);
         let mut expansion = Expansion::new(Address::new(&local, &domain), "_smtpd");
         let mut answer = None;
         let mut steps = 0;
         let account = || Account { uid: 1, gid: 1, home: "/h".to_owned() };
         loop {
-            match expansion.advance(&config, &session(), answer.as_ref()) {
+            match expansion.advance(&config, &few, &session(), answer.as_ref()) {
                 Step::Ask(question) => {
                     let other = || Answer::Account(Some(account()));
                     answer = Some(tables.answer(&question).unwrap_or_else(other));
