@@ -2,6 +2,8 @@
 //!
 //! What needs no outside answer is answered at once; the rest in a task of its own.
 
+mod recipients;
+
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
@@ -12,35 +14,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use platform::Role;
 
-use super::address::Address;
+use self::recipients::{Job, facts};
 use super::dns::{Dns, DnsConfig};
-use super::expand::{Contents, Delivery, DeliveryKind, Expansion, Note, Reading, Step, Target};
 use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
 use super::readers::Readers;
-use super::rules::{Client, Session};
 use super::users::Users;
 use crate::config::{LocalAddress, TableId, TableSource};
 use crate::ipc::link::{Arrived, Link, Responder};
 use crate::ipc::message::control::{ControlToLookup, LookupToControl};
-use crate::ipc::message::lookup::{
-    DispatcherToLookup, Expansion as Answered, ListPurpose, LookupToDispatcher, SealedRoute,
-    SessionFacts,
-};
+use crate::ipc::message::lookup::{DispatcherToLookup, ListPurpose, LookupToDispatcher};
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
-use crate::ipc::message::reader::{ForwardFile, Reads};
 use crate::ipc::message::spawner::{self, UserAnswer};
-use crate::ipc::seal::{Key, Sealed};
-use crate::model::envelope::{self, Exec, LocalDelivery, Route, Source};
-use crate::model::{Mailbox, ReversePath};
+use crate::ipc::seal::Key;
 use crate::process::{self, Context, Memory, ParentLink, StartError, Threads};
 use crate::table::few::FewTables;
 use crate::table::{Account, Answer, Question, Service, Tables, UpdateError};
 
 /// Largest table file that is read, in bytes.
 const MAX_TABLE: u64 = 512 * 1024 * 1024;
-/// Reply when the expansion itself failed.
-const TEMPORARY: &str = "451 Temporary failure";
 
 /// How the dispatcher is answered.
 type Responding = Responder<LookupToDispatcher, DispatcherToLookup>;
@@ -342,57 +334,6 @@ impl Lookup {
         }
     }
 
-    // Recipients.
-
-    /// Expands as far as tables in memory go; what has to be asked or read goes on in a task.
-    fn expand(self: &Arc<Self>, job: Job, responder: Responding) {
-        let recipient = Address::new(job.recipient.local(), job.recipient.domain());
-        let mut expansion = Expansion::new(recipient, &self.setup.daemon_user);
-        let mut step = self.advance(&job, &mut expansion, None);
-        while let Step::Ask(question) = &step
-            && let Some(known) = self.known(question)
-        {
-            step = self.advance(&job, &mut expansion, Some(&known));
-        }
-        match step {
-            Step::Done(result) => self.finish(&job, result, responder),
-            step => {
-                tokio::spawn(Arc::clone(self).expand_on(job, expansion, step, responder));
-            }
-        }
-    }
-
-    async fn expand_on(
-        self: Arc<Self>,
-        job: Job,
-        mut expansion: Expansion,
-        mut step: Step,
-        responder: Responding,
-    ) {
-        loop {
-            let answer = match step {
-                Step::Done(result) => return self.finish(&job, result, responder),
-                Step::Ask(question) => Some(self.answer_to(&question).await),
-                Step::Read(reading) => {
-                    expansion.supply(self.read(reading).await);
-                    None
-                }
-            };
-            step = self.advance(&job, &mut expansion, answer.as_ref());
-        }
-    }
-
-    fn advance(&self, job: &Job, expansion: &mut Expansion, answer: Option<&Answer>) -> Step {
-        let step = expansion.advance(&self.setup.config, &self.few, &job.session, answer);
-        for note in expansion.take_notes() {
-            match note {
-                Note::Info(text) => tracing::info!("info: {text}"),
-                Note::Warning(text) => tracing::warn!("warn: {text}"),
-            }
-        }
-        step
-    }
-
     /// An entry of a userbase, for who delivers.
     async fn entry(&self, userbase: &str, name: String) -> UserAnswer {
         let Some(table) = self.setup.config.table_named(userbase) else {
@@ -407,30 +348,6 @@ impl Lookup {
             Answer::Account(None) => UserAnswer::NotFound,
             _ => UserAnswer::Failed(format!("table {userbase} could not answer")),
         }
-    }
-
-    /// Has a file read by whoever may read it.
-    async fn read(&self, reading: Reading) -> Contents {
-        let (userbase, name, account) = match reading {
-            Reading::Include { path } => {
-                return Contents::Include(self.readers.include(&path).await);
-            }
-            Reading::Forward { userbase, name, account } => (userbase, name, account),
-        };
-        let declared = self.setup.config.table(userbase).map(|table| &table.source);
-        let reads = match declared {
-            _ if self.setup.rootless => Reads::Daemon,
-            Some(TableSource::Users) => Reads::System(name),
-            // Of which there is but one.
-            _ if account.uid == 0 => Reads::System("root".to_owned()),
-            _ => Reads::Entry { uid: account.uid, gid: account.gid },
-        };
-        // Who is not root reads for nobody else, and delivers to nobody else.
-        let foreign = self.setup.rootless && account.uid != platform::privilege::effective_uid();
-        if account.home.is_empty() || foreign {
-            return Contents::Forward(ForwardFile::Absent);
-        }
-        Contents::Forward(self.readers.forward(reads, account.home).await)
     }
 
     async fn answer_to(&self, question: &Question) -> Answer {
@@ -463,87 +380,6 @@ impl Lookup {
 
     fn source(&self, question: &Question) -> Option<&TableSource> {
         self.setup.config.table(question.table()).map(|table| &table.source)
-    }
-
-    fn finish(
-        &self,
-        job: &Job,
-        result: Result<Vec<Delivery>, super::expand::Refusal>,
-        responder: Responding,
-    ) {
-        let answered = match result {
-            Ok(deliveries) => match self.seal(job, deliveries) {
-                Some(routes) => Answered::Accepted(routes),
-                None => Answered::Refused { reply: TEMPORARY.to_owned() },
-            },
-            Err(refusal) => {
-                tracing::debug!("debug: lookup: <{}>: {refusal}", job.recipient);
-                Answered::Refused { reply: refusal.line().to_owned() }
-            }
-        };
-        reply(responder, &LookupToDispatcher::Expanded(answered));
-    }
-
-    fn seal(&self, job: &Job, deliveries: Vec<Delivery>) -> Option<Vec<Sealed>> {
-        let mut routes = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let route = self.route(job, delivery)?;
-            let sealed =
-                SealedRoute { transaction: job.transaction, sender: job.sender.clone(), route };
-            routes.push(self.key.seal(&sealed).ok()?);
-        }
-        Some(routes)
-    }
-
-    fn route(&self, job: &Job, delivery: Delivery) -> Option<Route> {
-        let Address { local, domain } = &delivery.destination;
-        let destination = Mailbox::new(local, domain).ok()?;
-        let kind = match delivery.kind {
-            DeliveryKind::Relay => envelope::DeliveryKind::Relay,
-            DeliveryKind::Local { user, tag, target } => {
-                let exec = match target {
-                    Target::Command(line) => Some(Exec::Command(line)),
-                    Target::File(path) => Some(Exec::File(path)),
-                    Target::Method => None,
-                };
-                let subaddress = tag.unwrap_or_default();
-                envelope::DeliveryKind::Local(LocalDelivery { user, exec, subaddress })
-            }
-        };
-        Some(Route {
-            internal: destination != job.recipient,
-            recipient: job.recipient.clone(),
-            destination,
-            action: self.setup.config.action(delivery.action)?.name.clone(),
-            kind,
-        })
-    }
-}
-
-/// A recipient to expand.
-struct Job {
-    transaction: u64,
-    session: Session,
-    sender: ReversePath,
-    recipient: Mailbox,
-}
-
-fn facts(facts: &SessionFacts, sender: &ReversePath) -> Session {
-    let client = match facts.source {
-        Source::Ip(address) => Client::Address(LocalAddress::from(address)),
-        Source::Local => Client::Socket,
-    };
-    let login =
-        if facts.authenticated { Some(facts.username.clone().unwrap_or_default()) } else { None };
-    let sender = sender.0.as_ref();
-    Session {
-        tag: facts.tag.clone(),
-        client,
-        client_name: (!facts.reverse_name.is_empty()).then(|| facts.reverse_name.clone()),
-        helo: facts.helo.clone(),
-        login,
-        tls: facts.secure,
-        sender: sender.map(|m| Address::new(m.local(), m.domain())).unwrap_or_default(),
     }
 }
 
