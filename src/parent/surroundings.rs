@@ -120,7 +120,7 @@ impl Network for Machine {
     }
 
     fn service(&mut self, name: &str) -> Option<u16> {
-        platform::network::tcp_service(name)
+        platform::network::tcp_service(name).or_else(|| port_of_mail(name))
     }
 
     fn user(&mut self, name: &str) -> io::Result<bool> {
@@ -129,5 +129,34 @@ impl Network for Machine {
 
     fn group(&mut self, name: &str) -> io::Result<bool> {
         group_by_name(name).map(|group| group.is_some())
+    }
+}
+
+/// The ports of mail, for systems that have no list of services, as small ones do (the registry of
+/// RFC 6335; RFC 8314 for submissions).
+fn port_of_mail(name: &str) -> Option<u16> {
+    match name {
+        "lmtp" => Some(24),
+        "smtp" => Some(25),
+        "smtps" | "submissions" => Some(465),
+        "submission" => Some(587),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_of_mail_are_known_without_a_list_and_agree_with_one() {
+        let names = [("smtp", 25), ("smtps", 465), ("submission", 587), ("submissions", 465)];
+        for (name, port) in names {
+            assert_eq!(port_of_mail(name), Some(port), "{name}");
+            let listed = platform::network::tcp_service(name);
+            assert!(listed.is_none_or(|listed| listed == port), "{name}: {listed:?}");
+        }
+        assert_eq!(port_of_mail("lmtp"), Some(24));
+        assert_eq!(port_of_mail("nosuchsvc"), None);
     }
 }
