@@ -104,7 +104,7 @@ def arguments():
         "--scenes", action="append", help="only scenes whose title has this; may be repeated"
     )
     parser.add_argument("--binaries", default=None, help="directory of built programs")
-    parser.add_argument("--disk", default=str(TOP / "target/bench"), help="directory on a disk")
+    parser.add_argument("--disk", default=None, help="directory on a disk, default target/bench")
     parser.add_argument("--cache", default=None, help="where the peers' roots are kept")
     parser.add_argument("--json", default=None, help="file for all single figures")
     return parser.parse_args()
@@ -166,6 +166,14 @@ def measure_all(place, servers, chosen, rounds):
     return results, failures
 
 
+def disk_for_everyone():
+    """A directory on a disk that servers reach under users of their own: `target/bench`, unless the
+    repository is in a home that is closed to others."""
+    inside = TOP / "target/bench"
+    is_open = all(directory.stat().st_mode & 0o001 for directory in [TOP, *TOP.parents])
+    return str(inside) if is_open or os.geteuid() != 0 else "/var/tmp"
+
+
 def spread(directory):
     """Asks ext4 to put each directory made in this one into a region of its own."""
     asked = subprocess.run(["chattr", "+T", directory], stderr=subprocess.PIPE)
@@ -192,9 +200,10 @@ def main():
     servers = chosen_servers(options)
     loader = build_loader()
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    Path(options.disk).mkdir(parents=True, exist_ok=True)
+    on_disk = options.disk or disk_for_everyone()
+    Path(on_disk).mkdir(parents=True, exist_ok=True)
     tmpfs = tempfile.mkdtemp(prefix="pillarbox-bench.", dir=shared)
-    disk = tempfile.mkdtemp(prefix="pillarbox-bench.", dir=options.disk)
+    disk = tempfile.mkdtemp(prefix="pillarbox-bench.", dir=on_disk)
     for directory in [tmpfs, disk]:
         os.chmod(directory, 0o755)
     spread(disk)
