@@ -11,16 +11,16 @@ use super::report::Outcome;
 use super::*;
 use crate::config::tests::good;
 
-/// The accounts of the machine.
+/// The accounts of the machine. No machine has these homes: `.forward` files are really read.
 fn accounts(name: &str) -> io::Result<Option<Account>> {
     let account = |uid: u32, home: &str| Some(Account { uid, gid: uid, home: home.to_owned() });
     Ok(match name {
-        "root" => account(0, "/root"),
+        "root" => account(0, "/nonexistent/root"),
         "_smtpd" => account(90, "/var/empty"),
         "vmail" => account(91, "/mail"),
-        "alice" => account(1000, "/home/alice"),
-        "bob" => account(1001, "/home/bob"),
-        "dave" => account(1002, "/home/dave"),
+        "alice" => account(1000, "/nonexistent/alice"),
+        "bob" => account(1001, "/nonexistent/bob"),
+        "dave" => account(1002, "/nonexistent/dave"),
         "broken" => return Err(io::Error::other("the directory does not answer")),
         _ => None,
     })
