@@ -15,7 +15,7 @@ use crate::config::tests::good;
 fn accounts(name: &str) -> io::Result<Option<Account>> {
     let account = |uid: u32, home: &str| Some(Account { uid, gid: uid, home: home.to_owned() });
     Ok(match name {
-        "root" => account(0, "/nonexistent/root"),
+        "root" => account(0, "/nonexistent/superuser"),
         "_smtpd" => account(90, "/var/empty"),
         "vmail" => account(91, "/mail"),
         "alice" => account(1000, "/nonexistent/alice"),
