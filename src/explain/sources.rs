@@ -79,11 +79,7 @@ impl<'a> Sources<'a> {
     /// The answer to `question`.
     #[must_use]
     pub fn answer(&self, question: &Question) -> Known {
-        let table = match question {
-            Question::Account { table, .. }
-            | Question::Contains { table, .. }
-            | Question::Value { table, .. } => *table,
-        };
+        let table = question.table();
         if let Some((_, reason)) = self.unread.iter().find(|(id, _)| *id == table) {
             return Known::Unknown(format!("the table cannot be read: {reason}"));
         }

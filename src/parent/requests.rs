@@ -195,13 +195,7 @@ impl Offices {
             backend: backend.clone(),
             parameter: parameter.clone(),
         });
-        let (ours, theirs) = platform::fd::socketpair().map_err(|error| error.to_string())?;
-        match self.spawner.request(&order, Some(theirs)).await {
-            Ok((SpawnerToParent::Started { error: None }, _)) => Ok(ours),
-            Ok((SpawnerToParent::Started { error: Some(error) }, _)) => Err(error),
-            Ok(_) => Err("the spawner did not answer the question".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
+        self.start(order).await
     }
 
     /// Looks a user up in a table that some action has as its userbase.
@@ -271,8 +265,12 @@ impl Offices {
         if self.setup.rootless && account.uid != platform::privilege::effective_uid() {
             return Err(format!("{}: only root can read for others", account.name));
         }
+        self.start(ParentToSpawner::StartReader(ReaderOrder { account, lists })).await
+    }
+
+    /// Has the spawner start a process; the parent's end of its channel, for who asked.
+    async fn start(&self, order: ParentToSpawner) -> Result<OwnedFd, String> {
         let (ours, theirs) = platform::fd::socketpair().map_err(|error| error.to_string())?;
-        let order = ParentToSpawner::StartReader(ReaderOrder { account, lists });
         match self.spawner.request(&order, Some(theirs)).await {
             Ok((SpawnerToParent::Started { error: None }, _)) => Ok(ours),
             Ok((SpawnerToParent::Started { error: Some(error) }, _)) => Err(error),
