@@ -4,7 +4,7 @@
 //! `queue`, `scheduler`, `keys`, `worker`) are one process each, `ctl` is `smtpctl` and its other
 //! names, `explain` tells what a server would do. Roles share only the messages of [`ipc`] and the
 //! values of [`model`]; [`config`], [`proto`],
-//! [`message`] and [`table`] are logic without sockets, clocks or files. What an operating system
+//! [`message`], [`table`] and [`filter`] are logic without sockets, clocks or files. What an operating system
 //! decides is in the crate `platform`.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod control;
 pub mod ctl;
 pub mod dispatcher;
 pub mod explain;
+pub mod filter;
 pub mod ipc;
 pub mod keys;
 pub mod log;

@@ -268,6 +268,15 @@ impl Lookup {
                 let job = Job { transaction, session: facts(&session, &sender), sender, recipient };
                 self.expand(job, responder);
             }
+            // Nothing asks these yet: an empty reply refuses.
+            DispatcherToLookup::Authenticate { .. }
+            | DispatcherToLookup::FilterAsk { .. }
+            | DispatcherToLookup::FilterBegin { .. }
+            | DispatcherToLookup::FilterEnd { .. }
+            | DispatcherToLookup::FilterEvents { .. }
+            | DispatcherToLookup::FilterLines { .. }
+            | DispatcherToLookup::Sender { .. }
+            | DispatcherToLookup::Verifier { .. } => drop(responder),
             DispatcherToLookup::Client { address } => {
                 tokio::spawn(async move {
                     let name = lookup.dns.reverse(address).await;

@@ -10,6 +10,7 @@ pub mod id;
 pub mod limits;
 pub mod mailbox;
 pub mod outcome;
+pub mod tls;
 
 pub use address::Address;
 pub use envelope::{DeliveryKind, Envelope};

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use super::event::LogEvent;
+use crate::filter::{Decision, Event, Phase};
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{Origin, RecipientDsn};
-use crate::model::{EnvelopeId, Mailbox, MessageId};
+use crate::model::tls::Secured;
+use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 
 /// What the shell does next. See [`Session::poll`](super::Session::poll).
 #[derive(Debug)]
 pub enum Action {
+    /// Check credentials; answer with [`Answer::Authenticated`].
+    Authenticate(Box<Authenticate>),
+    /// Ask whether the user may send from this address; answer with [`Answer::Sender`].
+    CheckSender(Box<CheckSender>),
     /// Write all output, then close the connection and drop the session.
     Close,
     /// Make the message durable; answer with [`Answer::Commit`].
@@ -18,12 +24,27 @@ pub enum Action {
     DiscardBody,
     /// Ask for the routes of a recipient; answer with [`Answer::Recipient`].
     ExpandRecipient(Box<ExpandRecipient>),
+    /// Ask the listener's filters about a command; answer with [`Answer::Filtered`].
+    Filter(Box<FilterQuestion>),
+    /// Get what the server keeps of a user's password for SCRAM; answer with [`Answer::Verifier`].
+    FindVerifier {
+        /// Goes back with the answer.
+        request: RequestId,
+        /// The user, as sent, prepared for comparison.
+        user: String,
+    },
     /// Write all output before the next poll: the client sends without reading.
     Flush,
     /// Write this to the log.
     Log(LogEvent),
     /// Lease a message id; answer with [`Answer::MessageId`].
     NewMessageId(RequestId),
+    /// Tell the listener's filters. In the order of the events, also with [`Action::Filter`].
+    Report(Event),
+    /// Write all output, then do the TLS handshake as server on what follows in the stream (never
+    /// on input that is in the buffer: there is none); answer with [`Answer::Secured`], or
+    /// [`Session::end`](super::Session::end) it.
+    StartTls,
     /// Everything received was handled: write all output, then wait for input. Input and output
     /// buffers that are empty may be given away meanwhile.
     Receive,
@@ -36,6 +57,39 @@ pub enum Action {
         /// keep back (RFC 2920, section 3.2).
         flush: bool,
     },
+}
+
+/// Credentials to be checked.
+#[derive(Debug)]
+pub struct Authenticate {
+    /// Goes back with the answer.
+    pub request: RequestId,
+    /// The user name, up to 255 bytes.
+    pub user: Vec<u8>,
+    /// The password, never logged.
+    pub password: zeroize::Zeroizing<Vec<u8>>,
+}
+
+/// A sender to be allowed or not.
+#[derive(Clone, Debug)]
+pub struct CheckSender {
+    /// Goes back with the answer.
+    pub request: RequestId,
+    /// Who has logged in.
+    pub user: String,
+    /// The address of MAIL.
+    pub sender: ReversePath,
+}
+
+/// A phase that filters decide.
+#[derive(Clone, Debug)]
+pub struct FilterQuestion {
+    /// Goes back with the answer.
+    pub request: RequestId,
+    /// The moment.
+    pub phase: Phase,
+    /// Its parameter (5.5 of the SMTP page); of `connect` there is none: the shell knows it.
+    pub parameter: Vec<u8>,
 }
 
 /// Matches an answer to its request within a session.
@@ -96,14 +150,39 @@ pub struct Recipient {
 /// What a session is told. An answer that no request waits for is dropped.
 #[derive(Debug)]
 pub enum Answer {
+    /// The verdict on credentials.
+    Authenticated(RequestId, Authenticated),
     /// What became of a commit.
     Commit(RequestId, Result<(), Refusal>),
+    /// What filters decided; a filter that is broken or late decides `421 …` by itself.
+    Filtered(RequestId, Decision),
     /// The client's name by reverse look-up; `None` without one.
     Hostname(Option<String>),
     /// A message id, or why there is none.
     MessageId(RequestId, Result<Lease, Refusal>),
     /// The routes of a recipient.
     Recipient(RequestId, Expansion),
+    /// The TLS handshake is done.
+    Secured(Box<Secured>),
+    /// Whether the sender is allowed; `None` if that cannot be found out now.
+    Sender(RequestId, Option<bool>),
+    /// The verifier of a user for SCRAM-SHA-256, in the text form of RFC 5803
+    /// (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`). For a user who has none an invented
+    /// one that no password fits. An error is temporary.
+    Verifier(RequestId, Result<String, ()>),
+}
+
+/// The verdict on credentials.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Authenticated {
+    /// They are right.
+    Accepted,
+    /// They could not be checked: 421, the session goes on.
+    Failed,
+    /// They are wrong: 535. The delay of the reply has passed already.
+    Rejected,
+    /// Too many failures from this address: 421, and the session ends.
+    Limited,
 }
 
 /// A message id for one transaction.

@@ -91,6 +91,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         loop {
             match self.session.poll(Timestamp::now(), &mut self.input, &mut self.output) {
                 Action::Close => break,
+                // Nothing is offered yet that asks these.
+                Action::Authenticate(_)
+                | Action::CheckSender(_)
+                | Action::Filter(_)
+                | Action::FindVerifier { .. }
+                | Action::Report(_)
+                | Action::StartTls => break,
                 Action::Commit(commit) => {
                     let ready = self.finish_body(*commit);
                     let shared = Arc::clone(&shared);

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{FilterId, TableId};
+use crate::filter::{Decision, Direction, Event, Fcrdns, Phase};
+use crate::ipc::blob::Blob;
 use crate::ipc::seal::Sealed;
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 use crate::model::envelope::{Route, Source};
@@ -45,6 +48,17 @@ pub struct SessionFacts {
 /// What the dispatcher asks lookup.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum DispatcherToLookup {
+    /// Check credentials (answered by [`LookupToDispatcher::Authenticated`]).
+    Authenticate {
+        /// Users with their passwords; the system's accounts without it.
+        table: Option<TableId>,
+        /// The user name as sent.
+        user: Blob,
+        /// The password as sent.
+        password: Password,
+        /// Where the client connected from.
+        source: Source,
+    },
     /// Name of a client (answered by [`LookupToDispatcher::Client`]).
     Client {
         /// Its address.
@@ -66,6 +80,51 @@ pub enum DispatcherToLookup {
         /// The recipient.
         recipient: Mailbox,
     },
+    /// Ask the filters of a session about a phase (answered by [`LookupToDispatcher::Filtered`]).
+    FilterAsk {
+        /// The session.
+        session: u64,
+        /// The phase; never [`Phase::DataLine`].
+        phase: Phase,
+        /// Its parameter; empty for [`Phase::Connect`].
+        parameter: Blob,
+    },
+    /// A session with filters begins: before everything else about it (answered by
+    /// [`LookupToDispatcher::FilterInterests`] when all of its programs are ready).
+    FilterBegin {
+        /// The session; its number is its name in the protocol of filters.
+        session: u64,
+        /// Its filter or chain.
+        filter: FilterId,
+        /// Incoming or outgoing.
+        direction: Direction,
+        /// The client's name, `<unknown>` without one.
+        hostname: String,
+        /// Whether the name leads back to the address.
+        fcrdns: Fcrdns,
+        /// Where it connected from.
+        source: Source,
+    },
+    /// A session with filters has ended, after its last event (notice).
+    FilterEnd {
+        /// The session.
+        session: u64,
+    },
+    /// What has happened in a session, in order with its questions (notice).
+    FilterEvents {
+        /// The session.
+        session: u64,
+        /// The events: microseconds since 1970, and what happened.
+        events: Vec<(u64, Event)>,
+    },
+    /// Lines of a message for the filters, and the turn of what comes out of them (answered by
+    /// [`LookupToDispatcher::FilterLines`]). One at a time for a session.
+    FilterLines {
+        /// The session.
+        session: u64,
+        /// Whole lines, dot-stuffed, each with a line feed; may be empty to wait for output.
+        lines: Blob,
+    },
     /// Addresses of a host (answered by [`LookupToDispatcher::Exchanges`], preference 0).
     Host {
         /// Its name, or an address literal.
@@ -86,6 +145,47 @@ pub enum DispatcherToLookup {
         /// What the entries are for.
         purpose: ListPurpose,
     },
+    /// Whether a user may send from an address (answered by [`LookupToDispatcher::Sender`]).
+    Sender {
+        /// Addresses by user (service `mailaddrmap`).
+        table: TableId,
+        /// Who has logged in.
+        user: String,
+        /// The address of MAIL.
+        sender: ReversePath,
+    },
+    /// The verifier of a user for SCRAM (answered by [`LookupToDispatcher::Verifier`]).
+    Verifier {
+        /// Users with their verifiers.
+        table: TableId,
+        /// The user name.
+        user: String,
+        /// Where the client connected from.
+        source: Source,
+    },
+}
+
+/// A password on its way to where it is checked. Erased when it is dropped, and never shown.
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
+pub struct Password(pub zeroize::Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// The verdict on credentials.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Credentials {
+    /// They are right.
+    Accepted,
+    /// They could not be checked now.
+    Failed,
+    /// Too many failures from this address.
+    Limited,
+    /// They are wrong.
+    Rejected,
 }
 
 /// What the entries of a list are for.
@@ -100,16 +200,57 @@ pub enum ListPurpose {
 /// What lookup answers.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum LookupToDispatcher {
+    /// The verdict on credentials.
+    Authenticated(Credentials),
     /// Name of a client.
     Client(Reverse),
     /// Where mail goes.
     Exchanges(Result<Vec<Exchange>, DnsFailure>),
     /// What became of a recipient.
     Expanded(Expansion),
+    /// What the filters decided.
+    Filtered(Decision),
+    /// What the filters of a session want to know. Everything else need not be sent.
+    FilterInterests(Interests),
+    /// What came out of the filters.
+    FilterLines {
+        /// Bytes of the lines sent that were taken; the rest is to be sent again.
+        taken: u32,
+        /// Whole lines, each with a line feed; without the final dot.
+        output: Blob,
+        /// What comes next.
+        flow: LineFlow,
+    },
     /// The list, or one entry where a program takes turns; `None` if the table could not be read.
     List(Option<Vec<String>>),
     /// The name, if the table has one.
     Name(Option<String>),
+    /// Whether a sender is allowed; `None` if the table could not be read.
+    Sender(Option<bool>),
+    /// A verifier in the text form of RFC 5803, invented where there is none; an error is
+    /// temporary.
+    Verifier(Result<String, ()>),
+}
+
+/// What the filters of a session want to know.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Interests {
+    /// Any event at all, `filter-response` included.
+    pub events: bool,
+    /// Phases that a filter decides, by their place in [`Phase::ALL`], lowest bit first. While
+    /// [`Self::events`] is set all phases are asked: `filter-response` is told for each.
+    pub phases: u16,
+}
+
+/// How the lines of a message come out of its filters.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum LineFlow {
+    /// A filter broke off: the message fails temporarily.
+    Broken,
+    /// The final dot came out: the message is complete.
+    Ended,
+    /// More comes.
+    More,
 }
 
 /// What became of a recipient.
