@@ -31,6 +31,13 @@ impl LookupDirectory {
         }
     }
 
+    async fn value(&self, request: DispatcherToLookup) -> Result<String, NoEntry> {
+        match self.shared.lookup.request(&request, None).await {
+            Ok((LookupToDispatcher::Value(Some(value)), _)) => Ok(value),
+            Ok(_) | Err(_) => Err(NoEntry),
+        }
+    }
+
     async fn next_of(&self, table: &str, purpose: ListPurpose) -> Result<String, NoEntry> {
         let request = DispatcherToLookup::List { table: table.to_owned(), purpose };
         let list = match self.shared.lookup.request(&request, None).await {
@@ -66,10 +73,13 @@ impl Directory for LookupDirectory {
     fn smart_host<'a>(
         &'a self,
         table: &'a str,
-        // A table by domain is refused in the configuration as not supported yet.
-        _domain: Option<&'a str>,
+        domain: Option<&'a str>,
     ) -> Answer<'a, Result<String, NoEntry>> {
-        Box::pin(self.next_of(table, ListPurpose::RelayHost))
+        let Some(domain) = domain else {
+            return Box::pin(self.next_of(table, ListPurpose::RelayHost));
+        };
+        let (table, domain) = (table.to_owned(), domain.to_owned());
+        Box::pin(self.value(DispatcherToLookup::RelayHost { table, domain }))
     }
 
     fn source<'a>(&'a self, table: &'a str) -> Answer<'a, Result<IpAddr, NoEntry>> {
@@ -80,8 +90,8 @@ impl Directory for LookupDirectory {
         })
     }
 
-    fn helo<'a>(&'a self, _: &'a str, _: IpAddr) -> Answer<'a, Result<String, NoEntry>> {
-        // A table of names is refused in the configuration as not supported yet.
-        Box::pin(std::future::ready(Err(NoEntry)))
+    fn helo<'a>(&'a self, table: &'a str, source: IpAddr) -> Answer<'a, Result<String, NoEntry>> {
+        let request = DispatcherToLookup::AddressName { table: table.to_owned(), address: source };
+        Box::pin(self.value(request))
     }
 }

@@ -6,7 +6,6 @@ mod recipients;
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -295,10 +294,11 @@ impl Lookup {
                     reply(responder, &LookupToDispatcher::Exchanges(exchanges));
                 });
             }
-            DispatcherToLookup::ListenerName { table, address } => {
+            DispatcherToLookup::AddressName { table, address } => {
                 tokio::spawn(async move {
-                    let name = lookup.listener_name(&table, address).await;
-                    reply(responder, &LookupToDispatcher::Name(name));
+                    let key = LocalAddress::from(address).to_string();
+                    let name = lookup.value(&table, Service::Addrname, key).await;
+                    reply(responder, &LookupToDispatcher::Value(name));
                 });
             }
             DispatcherToLookup::List { table, purpose } => {
@@ -307,15 +307,21 @@ impl Lookup {
                     reply(responder, &LookupToDispatcher::List(list));
                 });
             }
+            DispatcherToLookup::RelayHost { table, domain } => {
+                tokio::spawn(async move {
+                    let url = lookup.value(&table, Service::Relayhost, domain).await;
+                    reply(responder, &LookupToDispatcher::Value(url));
+                });
+            }
         }
     }
 
-    async fn listener_name(&self, table: &str, address: IpAddr) -> Option<String> {
+    /// The value of a key in a table; `None` without one, or if the table could not be read.
+    async fn value(&self, table: &str, service: Service, key: String) -> Option<String> {
         let table = self.setup.config.table_named(table)?;
-        let key = LocalAddress::from(address).to_string();
-        let question = Question::Value { table, service: Service::Addrname, key };
+        let question = Question::Value { table, service, key };
         match self.answer_to(&question).await {
-            Answer::Value(name) => name,
+            Answer::Value(value) => value,
             _ => None,
         }
     }

@@ -148,9 +148,9 @@ async fn greeting_name(
     table: &str,
     address: std::net::IpAddr,
 ) -> Option<Arc<str>> {
-    let request = DispatcherToLookup::ListenerName { table: table.to_owned(), address };
+    let request = DispatcherToLookup::AddressName { table: table.to_owned(), address };
     match shared.lookup.request(&request, None).await {
-        Ok((LookupToDispatcher::Name(name), _)) => name.map(Arc::from),
+        Ok((LookupToDispatcher::Value(name), _)) => name.map(Arc::from),
         Ok(_) | Err(_) => None,
     }
 }

@@ -48,6 +48,13 @@ pub struct SessionFacts {
 /// What the dispatcher asks lookup.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum DispatcherToLookup {
+    /// What to call ourselves at one of our addresses (answered by [`LookupToDispatcher::Value`]).
+    AddressName {
+        /// Table of names by address: `hostnames` of a listener, `helo-src` of a relay.
+        table: String,
+        /// The address that was connected to, or that is connected from.
+        address: IpAddr,
+    },
     /// Check credentials (answered by [`LookupToDispatcher::Authenticated`]).
     Authenticate {
         /// Users with their passwords; the system's accounts without it.
@@ -130,13 +137,6 @@ pub enum DispatcherToLookup {
         /// Its name, or an address literal.
         name: String,
     },
-    /// Name by which a listener greets (answered by [`LookupToDispatcher::Name`]).
-    ListenerName {
-        /// Table of names, by the address that was connected to.
-        table: String,
-        /// That address.
-        address: IpAddr,
-    },
     /// The list in a table whose entries are used in turn, or the entry whose turn it is
     /// (answered by [`LookupToDispatcher::List`]).
     List {
@@ -144,6 +144,13 @@ pub enum DispatcherToLookup {
         table: String,
         /// What the entries are for.
         purpose: ListPurpose,
+    },
+    /// The relay URL for a domain (answered by [`LookupToDispatcher::Value`]).
+    RelayHost {
+        /// Table of URLs by domain: `domain` of a relay.
+        table: String,
+        /// The destination's domain, in lower case.
+        domain: String,
     },
     /// Whether a user may send from an address (answered by [`LookupToDispatcher::Sender`]).
     Sender {
@@ -223,10 +230,10 @@ pub enum LookupToDispatcher {
     },
     /// The list, or one entry where a program takes turns; `None` if the table could not be read.
     List(Option<Vec<String>>),
-    /// The name, if the table has one.
-    Name(Option<String>),
     /// Whether a sender is allowed; `None` if the table could not be read.
     Sender(Option<bool>),
+    /// The value in a table; `None` without one, or if the table could not be read.
+    Value(Option<String>),
     /// A verifier in the text form of RFC 5803, invented where there is none; an error is
     /// temporary.
     Verifier(Result<String, ()>),
