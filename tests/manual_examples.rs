@@ -228,7 +228,7 @@ fn what_the_page_calls_refused_is_refused() {
         "queue compression",
         "smtp ciphers default",
         "srs key secret",
-        "action a relay backup",
+        "action a relay tls",
         "listen on 127.0.0.1 proxy-v2",
     ];
     assert!(page("man/smtpd.conf.5").matches(REFUSED).count() >= statements.len());

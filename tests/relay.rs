@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::dns::{NameServer, Zone};
 use common::peer::message;
-use common::server::{Server, free_address};
+use common::server::{Server, free_address, own_address};
 use common::sink::{END_OF_DATA, Sink};
 use common::wait::{SOON, wait_until};
 use platform::privilege::is_root;
@@ -250,4 +250,79 @@ fn exchanges_are_found_by_dns_and_the_next_one_helps_out() {
         reports.contains("a@null.example") && reports.contains("a@no.such.example")
     });
     wait_until("the queue is empty", SOON, || server.queue().is_empty());
+}
+
+#[test]
+fn a_backup_is_known_by_the_name_it_greets_with() {
+    if !is_root() {
+        println!("skipped: port 25 of a loopback address needs root");
+        return;
+    }
+    let better = own_address(1);
+    let zone = Zone::default()
+        .mx("far.example", 10, "better.example")
+        .mx("far.example", 20, "Backup.Example")
+        .mx("ours.example", 10, "backup.example")
+        .mx("ours.example", 20, "better.example")
+        .mx("stranger.example", 10, "better.example")
+        .address("better.example", better.into())
+        .pointer(Ipv4Addr::LOCALHOST, "localhost");
+    let names = NameServer::start(zone);
+    let sink = Sink::at((better, 25).into(), |_| None).unwrap();
+    let config = RELAY
+        .replace("@LISTEN@", "@LISTEN@ hostname backup.example")
+        .replace(r#"relay host "smtp+notls://@SINK@""#, "relay backup");
+    let server = Server::start_with(&config, &["--resolver", &names.address()]);
+
+    // Its own name need not lead anywhere.
+    server.accept(&["a@far.example"], &message("better"));
+    server.accept(&["a@ours.example"], &message("ours"));
+    sink.wait_for(1, SOON);
+    wait_until("mail waits where it is the best exchanger", SOON, || {
+        let queue = server.queue();
+        queue.len() == 1 && queue[0].contains("No MX found for destination")
+    });
+    assert!(!server.log().contains("backup preference"), "it has found itself");
+
+    server.accept(&["a@stranger.example"], &message("stranger"));
+    let received = sink.wait_for(2, SOON);
+    assert_eq!(received[1].recipients, ["a@stranger.example"]);
+    server.wait_for_log(
+        "warn: Couldn't find backup preference for \
+         [relay:stranger.example,smtp,backup=backup.example]: error 4",
+    );
+}
+
+#[test]
+fn a_domain_has_its_own_smart_host() {
+    let sink = Sink::start();
+    let table = format!("domain {{ \"far.example\" = \"smtp+notls://{}\" }}", sink.address());
+    let server = Server::start(&RELAY.replace(r#"host "smtp+notls://@SINK@""#, &table));
+    server.accept(&["a@Far.Example", "a@sub.far.example"], &message("domain"));
+    let received = sink.wait_for(1, SOON);
+    assert_eq!(received[0].recipients, ["a@Far.Example"]);
+    wait_until("the other waits", SOON, || {
+        let queue = server.queue();
+        queue.len() == 1
+            && queue[0].contains("a@sub.far.example")
+            && queue[0].contains("Cannot retrieve smarthost")
+    });
+    server.wait_for_log("warn: Failed to retrieve smarthost for envelope ");
+}
+
+#[test]
+fn the_name_of_an_own_address_goes_before_helo() {
+    let sink = Sink::start();
+    let options = r#"src { "127.0.0.5", "127.0.0.6" } helo other.example \
+        helo-src { "127.0.0.6" = "six.example", "[::1]" = "one.example" } host"#;
+    let config = RELAY.replace("relay host", &format!("relay {options}"));
+    let server = Server::start(&config.replace("@SINK@", &sink.address().to_string()));
+    for name in ["one", "two", "three"] {
+        server.accept(&["a@far.example"], &message(name));
+    }
+    sink.wait_for(3, Duration::from_secs(30));
+    let greetings: Vec<_> =
+        sink.commands().into_iter().filter(|line| line.starts_with("EHLO")).collect();
+    assert!(greetings.iter().all(|line| line == "EHLO six.example"), "{greetings:?}");
+    server.wait_for_log("warn: Failed to retrieve helo string for 127.0.0.5");
 }

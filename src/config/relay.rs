@@ -33,7 +33,10 @@ impl Parser<'_> {
         let mut unsupported = Vec::new();
         while let Some((word, span)) = self.accept_one(&OPTIONS) {
             let missing = match word {
-                "backup" | "domain" | "host" => self.destination(&mut action, word, span)?,
+                "backup" | "domain" | "host" => {
+                    self.destination(&mut action, word, span)?;
+                    false
+                }
                 "ca" | "pki" => {
                     let what = if word == "ca" { Certificate::Authority } else { Certificate::Pki };
                     let name = self.text()?;
@@ -63,13 +66,13 @@ impl Parser<'_> {
         Ok(action)
     }
 
-    /// One of `host`, `domain`, `backup`, which exclude one another. Whether it has no effect yet.
+    /// One of `host`, `domain`, `backup`, which exclude one another.
     fn destination(
         &mut self,
         action: &mut RelayAction,
         word: &'static str,
         span: Span,
-    ) -> Parsed<bool> {
+    ) -> Parsed<()> {
         if word == "backup" {
             let name = match self.accept("mx") {
                 Some(_) => Some(self.text()?.text),
@@ -77,18 +80,19 @@ impl Parser<'_> {
             };
             self.check_destination(action, word, span)?;
             action.backup = Some(Backup { name });
-            return Ok(true);
+            return Ok(());
         }
         let argument = self.table_argument()?;
         self.check_destination(action, word, span)?;
+        let usage = if word == "domain" { Usage::Values } else { Usage::Keys };
+        let table = self.usable(argument, usage, "host")?;
+        self.note_schemes(table, word, argument.span);
         if word == "domain" {
-            action.domain = Some(self.usable(argument, Usage::Values, "host")?);
-            return Ok(true);
+            action.domain = Some(table);
+        } else {
+            action.host = Some(table);
         }
-        let table = self.usable(argument, Usage::Keys, "host")?;
-        self.note_schemes(table, argument.span);
-        action.host = Some(table);
-        Ok(false)
+        Ok(())
     }
 
     fn check_destination(&mut self, action: &RelayAction, word: &str, span: Span) -> Parsed<()> {
@@ -170,7 +174,6 @@ impl Parser<'_> {
                 let argument = self.table_argument()?;
                 self.once_in_action(action.helo_source.is_some(), span, "helo-source mapping")?;
                 action.helo_source = Some(self.usable(argument, Usage::Values, "helo-source")?);
-                return Ok(true);
             }
             "filter" => {
                 let filter = self.filter_use()?;
@@ -194,16 +197,17 @@ impl Parser<'_> {
 
     /// Notes smart hosts written in the configuration whose scheme has no effect yet. One that
     /// cannot be understood fails when mail is sent, as one from a file does.
-    fn note_schemes(&mut self, table: TableId, span: Span) {
+    fn note_schemes(&mut self, table: TableId, word: &str, span: Span) {
         let declared = self.config.table(table).map(|table| &table.source);
         let Some(TableSource::Inline(entries)) = declared else { return };
         let unsupported = entries.iter().find_map(|entry| {
-            let url = RelayUrl::parse(&entry.key).ok()?;
+            let text = entry.value.as_ref().unwrap_or(&entry.key);
+            let url = RelayUrl::parse(text).ok()?;
             let plain = matches!(url.scheme, Scheme::Smtp | Scheme::SmtpNoTls);
-            (!plain).then(|| entry.key.clone())
+            (!plain).then(|| text.clone())
         });
         if let Some(url) = unsupported {
-            self.unsupported(span, format!("relay host {url}"));
+            self.unsupported(span, format!("relay {word} {url}"));
         }
     }
 }

@@ -17,19 +17,21 @@ pub fn settings_of(setup: &Setup) -> Settings {
     let mut actions = HashMap::new();
     for action in &config.actions {
         let ActionKind::Relay(relay) = &action.kind else { continue };
-        let target = match relay.host {
-            None => Target::Exchanges,
-            Some(id) => match single_entry(config, id) {
+        let target = match (&relay.backup, relay.domain, relay.host) {
+            (Some(backup), _, _) => Target::Backup(backup.name.clone()),
+            (None, Some(id), _) => Target::DomainTable(table_name(id)),
+            (None, None, Some(id)) => match single_entry(config, id) {
                 Some(url) => Target::Host(url),
                 None => Target::HostTable(table_name(id)),
             },
+            (None, None, None) => Target::Exchanges,
         };
         let relay = RelayAction {
             name: action.name.clone(),
             target,
             source: relay.source.map(table_name),
             helo: relay.helo.clone(),
-            helo_source: None,
+            helo_source: relay.helo_source.map(table_name),
             mail_from: relay.mail_from.as_ref().map(|rewrite| SenderRewrite {
                 local: rewrite.local.clone(),
                 domain: rewrite.domain.clone(),

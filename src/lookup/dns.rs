@@ -93,8 +93,9 @@ impl Dns {
         Ok(Self { resolver: builder.build()? })
     }
 
-    /// The exchanges of `domain` that have addresses, best first; exchanges of equal preference
-    /// stay in the order of the answer. A domain without MX records is its own exchange.
+    /// The exchanges of `domain`, best first; exchanges of equal preference stay in the order of the
+    /// answer. One whose addresses are not known has none, and at least one has some: a backup must
+    /// find itself even then. A domain without MX records is its own exchange.
     ///
     /// # Errors
     /// Says whether trying again can help.
@@ -142,9 +143,9 @@ impl Dns {
         let mut found = Vec::with_capacity(tasks.len());
         while let Some(one) = tasks.join_next().await {
             // A task that panicked is an exchange without addresses.
-            found.extend(one.into_iter().filter(|(_, exchange)| !exchange.addresses.is_empty()));
+            found.extend(one);
         }
-        if found.is_empty() {
+        if found.iter().all(|(_, exchange)| exchange.addresses.is_empty()) {
             return Err(DnsFailure::NoExchange);
         }
         found.sort_by_key(|(place, _)| *place);

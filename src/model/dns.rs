@@ -14,7 +14,7 @@ pub struct Exchange {
     pub preference: u16,
     /// Its name, without a final dot; the literal as written for address literals.
     pub host: String,
-    /// Its addresses, in the order in which they are tried.
+    /// Its addresses, in the order in which they are tried; none if they are not known.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -23,6 +23,26 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// A zone from text: lines `mx DOMAIN PREFERENCE HOST`, `address HOST ADDRESS` and
+    /// `pointer ADDRESS HOST`; `#` begins a comment line.
+    ///
+    /// # Panics
+    /// At a line that is none of these.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.fold(Self::default(), |zone, line| {
+            match *line.split_ascii_whitespace().collect::<Vec<_>>() {
+                ["mx", domain, preference, host] => {
+                    zone.mx(domain, preference.parse().unwrap(), host)
+                }
+                ["address", host, address] => zone.address(host, address.parse().unwrap()),
+                ["pointer", address, host] => zone.pointer(address.parse().unwrap(), host),
+                _ => panic!("not a record: {line}"),
+            }
+        })
+    }
+
     /// Adds a mail exchange.
     #[must_use]
     pub fn mx(self, domain: &str, preference: u16, host: &str) -> Self {

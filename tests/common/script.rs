@@ -11,8 +11,10 @@
 //! | `sendmail ARGUMENTS`, `message NAME` | submits the message by that program instead |
 //! | `maildir PATH NAME` | waits for the message in a Maildir |
 //! | `file PATH TEXT` | waits for text in a file |
-//! | `sink SENDER RECIPIENT NAME` | waits for the message at the smart host |
+//! | `sink SENDER RECIPIENT NAME` | waits for the message at the smart host or exchanger |
 //! | `lmtp SENDER RECIPIENT NAME` | waits for the message at the LMTP server |
+//! | `log TEXT` | waits for a log line that holds the text |
+//! | `kept NAME` | the message has not come to any of these servers so far |
 
 use std::fs;
 use std::net::SocketAddr;
@@ -29,7 +31,7 @@ pub struct Stage<'a> {
     pub server: &'a Server,
     /// Its second listener, if it has one.
     pub second: SocketAddr,
-    /// The smart host.
+    /// The smart host or exchanger.
     pub sink: &'a Sink,
     /// The LMTP server.
     pub lmtp: &'a Sink,
@@ -94,6 +96,14 @@ impl Stage<'_> {
                                 && is_message(&received.content, id)
                         })
                     });
+                }
+                ("log", _) => {
+                    self.server.wait_for_log(rest);
+                }
+                ("kept", &[id]) => {
+                    for received in [self.sink.received(), self.lmtp.received()].concat() {
+                        assert!(!is_message(&received.content, id), "{place}: {received:?}");
+                    }
                 }
                 _ => panic!("{place}: not a step"),
             }

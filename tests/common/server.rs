@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -273,6 +273,13 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// A loopback address of a network that no other test program is likely to use, for servers on ports
+/// that cannot be chosen.
+pub fn own_address(last: u8) -> Ipv4Addr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 | high, low, last)
 }
 
 /// A loopback address that nobody listens on.

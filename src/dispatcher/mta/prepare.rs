@@ -43,7 +43,14 @@ async fn prepared(mta: &Mta, key: &RelayKey) -> Result<Prepared, Verdict> {
         }
     };
     let senders = senders(mta, key).await?;
-    let below = key.backup.as_deref().and_then(|name| own_preference(&exchanges, name));
+    let below = key.backup.as_deref().and_then(|name| {
+        let own = own_preference(&exchanges, name);
+        if own.is_none() {
+            // 4: the reference's number for a name that is not there, which log readers know.
+            tracing::warn!("warn: Couldn't find backup preference for {key}: error 4");
+        }
+        own
+    });
     let addresses = exchanges
         .iter()
         .flat_map(|exchange| {

@@ -47,7 +47,8 @@ pub struct Sender {
 pub struct Prepared {
     /// Where to connect, sorted by preference.
     pub addresses: Vec<Address>,
-    /// Our own preference among them (`backup`); only better ones are used.
+    /// Our own preference among them (`backup`); only better ones are used. All are used without
+    /// one, and by a backup that is not among them.
     pub below: Option<u16>,
     /// Where to connect from: at least one.
     pub senders: Vec<Sender>,

@@ -153,7 +153,7 @@ async fn mail_for_a_domain_goes_where_its_records_say() {
             Ok(vec![format!("10 {a}"), "10 c.test 192.0.2.3".into(), "20 b.test 192.0.2.2".into()]),
         ),
         ("local.test", Ok(vec![format!("10 {a}")])),
-        ("half.test", Ok(vec![format!("20 {a}")])),
+        ("half.test", Ok(vec!["10 gone.test ".into(), format!("20 {a}")])),
         ("a.test", Ok(vec![format!("0 {a}")])),
         ("[127.0.0.9]", Ok(strings(&["0 [127.0.0.9] 127.0.0.9"]))),
         ("[IPv6:::1]", Ok(strings(&["0 [IPv6:::1] ::1"]))),
