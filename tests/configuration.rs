@@ -9,11 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::peer::message;
 use common::server::{DELIVER, Server, free_address};
 use common::spec_case::ran;
-use common::wait::SOON;
-use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 /// A directory with a configuration.
@@ -209,16 +206,6 @@ fn a_request_to_end_is_followed() {
     assert_eq!(status.code(), Some(0));
     server.wait_for_log("Exiting");
     ran("config", 266);
-}
-
-// The reference ends; ours is never ended by a request to read its configuration again.
-#[test]
-fn a_hang_up_does_not_end_the_server() {
-    let server = Server::start(DELIVER);
-    common::process::send(server.parent(), Signal::SIGHUP);
-    server.wait_for_log("reload");
-    server.accept(&["box@example.org"], &message("after"));
-    server.maildir("box").wait_for(1, SOON);
 }
 
 // A table program that cannot be run fails its own look-ups, and those temporarily.

@@ -89,6 +89,7 @@ impl Shared {
                 Some(status) => Answer::Status(status_for_client(&status)),
                 None => Answer::Unavailable,
             },
+            Ask::Reload => self.administer(Administration::Reload).await,
             Ask::Stop => self.administer(Administration::Stop).await,
             Ask::UpdateTable(name) => self.update_table(name).await,
         };

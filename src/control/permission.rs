@@ -18,6 +18,7 @@ pub const fn may(uid: u32, owner: u32, request: &Request) -> bool {
         Request::Change { .. }
         | Request::List { .. }
         | Request::Pause(_)
+        | Request::Reload
         | Request::Resume(_)
         | Request::SetVerbosity(_)
         | Request::ShowEnvelope(_)
@@ -42,6 +43,7 @@ mod tests {
             Request::Change { change: Change::Remove, selection: Selection::All },
             Request::List { message: None },
             Request::Pause(Service::Smtp),
+            Request::Reload,
             Request::Resume(Service::Smtp),
             Request::SetVerbosity(Verbosity::Verbose),
             Request::ShowEnvelope(envelope),

@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ use crate::process::{self, Context, Memory, Threads};
 const READ: usize = 4096;
 /// Pause after a connection could not be accepted, as when descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the end of the role waits for replies that are not yet written.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How often it looks whether there are any.
+const FAREWELL_STEP: Duration = Duration::from_millis(5);
 
 /// What the tasks of this role share.
 pub(super) struct Shared {
@@ -36,6 +41,8 @@ pub(super) struct Shared {
     /// Who started the server.
     owner: u32,
     state: Mutex<State>,
+    /// Requests whose replies are not yet written.
+    answering: AtomicUsize,
     /// Memory of this process.
     pub(super) memory: Memory,
 }
@@ -66,8 +73,13 @@ async fn serve(context: Context, owner: u32) {
     context.ready().await;
     let Context { setup, parent, mut orders, memory, .. } = context;
     let state = State { switches: setup.switches, ..State::default() };
-    let shared =
-        Arc::new(Shared { roles: Roles::new(parent), owner, state: Mutex::new(state), memory });
+    let shared = Arc::new(Shared {
+        roles: Roles::new(parent),
+        owner,
+        state: Mutex::new(state),
+        answering: AtomicUsize::new(0),
+        memory,
+    });
     let mut accepting: Option<JoinHandle<()>> = None;
     while let Some(order) = orders.recv().await {
         let Arrived { message, descriptor, responder: _done } = order;
@@ -90,9 +102,38 @@ async fn serve(context: Context, owner: u32) {
                 shared.state().switches = switches;
                 crate::log::set_verbose(switches.verbose);
             }
-            (ParentToRole::Shutdown, _) => return,
+            (ParentToRole::Shutdown, _) => break,
             _ => {}
         }
+    }
+    farewell(&shared.answering).await;
+}
+
+/// Gives clients a moment to learn what became of their requests: who asked for a reload or for
+/// the end of the server is answered by a process that ends for it.
+async fn farewell(answering: &AtomicUsize) {
+    let written = async {
+        while answering.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(FAREWELL_STEP).await;
+        }
+    };
+    // A client that does not read is not waited for.
+    let _late = tokio::time::timeout(FAREWELL, written).await;
+}
+
+/// A request under way, until it is dropped.
+struct Answering<'a>(&'a AtomicUsize);
+
+impl<'a> Answering<'a> {
+    fn begin(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -181,6 +222,7 @@ impl<'a> Client<'a> {
     /// Answers requests until the client leaves.
     async fn converse(mut self) -> io::Result<()> {
         while let Some((number, request)) = self.request().await? {
+            let _answering = Answering::begin(&self.shared.answering);
             let mut step = self.session.request(request);
             let mut descriptor = None;
             loop {

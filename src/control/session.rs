@@ -58,6 +58,8 @@ pub enum Ask {
         /// How many, at most.
         count: usize,
     },
+    /// The parent: read the configuration again. Answered by [`Answer::Done`].
+    Reload,
     /// The parent: how much is logged. Answered by [`Answer::Done`].
     SetVerbosity(Verbosity),
     /// Every role: counters. Answered by [`Answer::Statistics`].
@@ -220,6 +222,7 @@ impl Session {
             }
             Request::OpenSession => (Work::OpenSession, Ask::OpenSession { uid: self.uid }),
             Request::Pause(service) => (Work::Order, Ask::Pause { service, paused: true }),
+            Request::Reload => (Work::Order, Ask::Reload),
             Request::Resume(service) => (Work::Order, Ask::Pause { service, paused: false }),
             Request::SetVerbosity(verbosity) => (Work::Order, Ask::SetVerbosity(verbosity)),
             Request::ShowEnvelope(id) => (Work::Envelope, Ask::Envelopes(vec![id])),

@@ -100,6 +100,7 @@ impl<E: Exchange, W: Write> Client<'_, E, W> {
             }
             Command::Log(verbosity) => self.order(Request::SetVerbosity(verbosity)),
             Command::Pause(service) => self.order(Request::Pause(service)),
+            Command::Reload => self.order(Request::Reload),
             Command::Resume(service) => self.order(Request::Resume(service)),
             Command::ShowEnvelope(id) => {
                 self.exchange.ask(Request::ShowEnvelope(id))?;

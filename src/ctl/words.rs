@@ -21,6 +21,8 @@ pub enum Command {
     Log(Verbosity),
     /// `pause mda`, `pause mta`, `pause smtp`
     Pause(Service),
+    /// `reload`
+    Reload,
     /// `resume mda`, `resume mta`, `resume smtp`
     Resume(Service),
     /// `show envelope`
@@ -163,7 +165,7 @@ static FORMS: &[Form] = &[
     later!("encrypt <str>"),
     later!("spf walk"),
     our_form("stop", |_| Ok(Command::Stop)),
-    our_later!("reload"),
+    our_form("reload", |_| Ok(Command::Reload)),
     our_later!("import <str>"),
     our_later!("export <str>"),
     our_later!("uncorrupt <msgid>"),
@@ -473,6 +475,7 @@ mod tests {
                 Ok(Command::Unsupported("pause mta from <addr> for <str>")),
             ),
             ("stop", Ok(Command::Stop)),
+            ("rel", Ok(Command::Reload)),
             ("up t aliases", Ok(Command::UpdateTable("aliases".to_owned()))),
             ("encrypt a b", Err(WordsError::Invalid)),
             ("show status now", Err(WordsError::Invalid)),

@@ -2,13 +2,15 @@
 //! going. It handles no message, no network input and nothing that may hang.
 //!
 //! [`options`] is the command line, [`prepare`] everything before the first role, with
-//! [`surroundings`] what the configuration is checked against, [`supervisor`] the loop that follows, [`slot`] one role as the parent sees it, [`wiring`] which roles have channels
+//! [`surroundings`] what the configuration is checked against, [`supervisor`] the loop that follows,
+//! [`reload`] how the configuration is read again, [`slot`] one role as the parent sees it, [`wiring`] which roles have channels
 //! to each other, [`requests`] what roles may ask, [`suspects`] which envelopes may be what makes them
 //! crash.
 
 mod background;
 mod options;
 mod prepare;
+mod reload;
 mod requests;
 mod slot;
 mod supervisor;

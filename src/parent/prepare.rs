@@ -13,6 +13,7 @@ use platform::privilege::is_root;
 use platform::users::{group_by_name, user_by_name, user_by_uid};
 
 use super::options::{Options, Pausable};
+use super::reload::{Again, Next};
 use super::surroundings::{Files, Machine};
 use crate::config::{self, Config, Endpoint, Reading};
 use crate::ipc::message::lookup::ROUTE_KEY;
@@ -42,6 +43,9 @@ pub enum PrepareError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nothing says what this server is called.
+    #[error("machine does not have a hostname set")]
+    NoName,
     /// The start makes no sense like this.
     #[error("{0}")]
     Refused(String),
@@ -70,9 +74,10 @@ pub struct Prepared {
     pub channel_buffer: Option<usize>,
     route_key: Key,
     places: Places,
+    options: Options,
 }
 
-fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> PrepareError {
+pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> PrepareError {
     let what = what.into();
     move |source| PrepareError::System { what, source }
 }
@@ -109,7 +114,7 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
                 system(places.control_socket.display().to_string())(error)
             }
         })?;
-    let listeners = bind(&config)?;
+    let listeners = bind(&config, |_| Ok(None))?;
 
     let mut random = [0; 32];
     getrandom::fill(&mut random)
@@ -161,6 +166,7 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         route_key: master.derive(ROUTE_KEY),
         channel_buffer: options.credits.map(|_| TIGHT_BUFFER),
         places,
+        options: with_absolute_path(options)?,
     }))
 }
 
@@ -177,6 +183,31 @@ impl Prepared {
             _ => RoleKeys::default(),
         };
         setup
+    }
+
+    /// What is needed to read the configuration again.
+    ///
+    /// # Errors
+    /// There is no descriptor left for the copy of a socket.
+    pub fn again(&self) -> io::Result<Again> {
+        let mut bound = Vec::with_capacity(self.listeners.len());
+        for (index, socket) in &self.listeners {
+            if let Some(listener) = self.config.listeners.get(*index as usize) {
+                bound.push((listener.endpoint.clone(), socket.try_clone()?));
+            }
+        }
+        Ok(Again { options: self.options.clone(), places: self.places.clone(), bound })
+    }
+
+    /// Takes a configuration for the next set of roles. Sockets that it does not listen on are
+    /// closed with the present set.
+    pub fn adopt(&mut self, next: Next) {
+        self.setup.generation += 1;
+        self.setup.server_name.clone_from(&next.config.server_name);
+        self.spawner_setup.server_name.clone_from(&next.config.server_name);
+        self.setup.config = next.config.clone();
+        self.config = Arc::new(next.config);
+        self.listeners = next.listeners;
     }
 
     /// Tells whoever waits for it that the service is there.
@@ -263,38 +294,64 @@ fn daemon_account() -> Result<Account, PrepareError> {
 
 // The configuration.
 
+/// The options, with a name of the configuration that holds also after a change of directory.
+fn with_absolute_path(options: &Options) -> Result<Options, PrepareError> {
+    let mut options = options.clone();
+    if let Some(path) = &mut options.config_file {
+        *path = std::path::absolute(&*path).map_err(system("current directory"))?;
+    }
+    Ok(options)
+}
+
 /// Reads the configuration that `options` name, and prints what there is to say about it. Who wants
 /// it explained is served also with parts that are not supported yet.
 ///
 /// # Errors
 /// It has errors, which were printed, or cannot be read for what the system lacks.
 pub fn read_configuration(options: &Options, places: &Places) -> Result<Config, PrepareError> {
-    let path = options.config_file.as_ref().unwrap_or(&places.config_file);
-    let path = text_of(path)?;
-    let mut machine = Machine::new(&places.mailname).map_err(system("network interfaces"))?;
-    let terminal = io::stderr().is_terminal();
-    let rootless = options.state.is_some() && !is_root();
-    let mut files = Files { libexec: Helpers::find(places).directory, rootless };
-    let Reading { config, diagnostics } =
-        config::read(&path, &mut files, &mut machine, &options.defines);
-    eprint!("{}", diagnostics.render(terminal));
+    let Reading { config, diagnostics } = read(options, places)?;
+    eprint!("{}", diagnostics.render(io::stderr().is_terminal()));
     let refused =
         if options.explain.is_some() { diagnostics.has_errors() } else { diagnostics.are_fatal() };
     if refused {
         return Err(PrepareError::Configuration);
     }
     if config.server_name.is_empty() && !options.check {
-        return Err(PrepareError::Refused("machine does not have a hostname set".into()));
+        return Err(PrepareError::NoName);
     }
     Ok(config)
 }
 
+/// Reads the configuration that `options` name, with everything that there is to say about it.
+///
+/// # Errors
+/// It cannot be read for what the system lacks.
+pub(super) fn read(options: &Options, places: &Places) -> Result<Reading, PrepareError> {
+    let path = options.config_file.as_ref().unwrap_or(&places.config_file);
+    let path = text_of(path)?;
+    let mut machine = Machine::new(&places.mailname).map_err(system("network interfaces"))?;
+    let rootless = options.state.is_some() && !is_root();
+    let mut files = Files { libexec: Helpers::find(places).directory, rootless };
+    Ok(config::read(&path, &mut files, &mut machine, &options.defines))
+}
+
 // Sockets and directories.
 
-fn bind(config: &Config) -> Result<Vec<(u32, OwnedFd)>, PrepareError> {
+/// The sockets of all listeners: those that are `bound` already, and new ones.
+///
+/// # Errors
+/// An address cannot be bound.
+pub(super) fn bind(
+    config: &Config,
+    bound: impl Fn(&Endpoint) -> Result<Option<OwnedFd>, PrepareError>,
+) -> Result<Vec<(u32, OwnedFd)>, PrepareError> {
     let mut listeners = Vec::new();
     for (index, listener) in (0_u32..).zip(&config.listeners) {
         let Endpoint::Network { address, port } = &listener.endpoint else { continue };
+        if let Some(socket) = bound(&listener.endpoint)? {
+            listeners.push((index, socket));
+            continue;
+        }
         let address = address.with_port(*port);
         let socket = platform::fd::listen_tcp(address)
             .map_err(system(format!("cannot listen on {address}")))?;

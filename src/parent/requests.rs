@@ -57,6 +57,12 @@ impl Offices {
         }
     }
 
+    /// Answers for another configuration from now on.
+    pub fn adopt(&mut self, prepared: &Prepared) {
+        self.config = Arc::clone(&prepared.config);
+        self.setup = prepared.spawner_setup.clone();
+    }
+
     /// Answers one request, in a task of its own if it takes time.
     pub fn answer(&self, request: RoleToParent, responder: Answer) {
         let offices = self.clone();

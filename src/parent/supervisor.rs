@@ -5,6 +5,8 @@
 //! and syncs, then the rest; and a new set begins. Listening sockets stay open all the time, so that
 //! clients wait and are not refused.
 
+mod reloading;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -16,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
+use self::reloading::Reload;
 use super::background::Ready;
 use super::prepare::Prepared;
 use super::requests::Offices;
@@ -99,6 +102,10 @@ struct Supervisor {
     inbox: mpsc::UnboundedReceiver<Event>,
     restarts: mpsc::UnboundedSender<Restart>,
     due: mpsc::UnboundedReceiver<Restart>,
+    /// The configuration is being read again.
+    reloading: bool,
+    reloads: mpsc::UnboundedSender<Reload>,
+    reloaded: mpsc::UnboundedReceiver<Reload>,
 }
 
 /// Something whose pause is over.
@@ -113,6 +120,7 @@ impl Supervisor {
     fn start(prepared: Prepared, ready: Option<Ready>) -> std::io::Result<Self> {
         let (events, inbox) = mpsc::unbounded_channel();
         let (restarts, due) = mpsc::unbounded_channel();
+        let (reloads, reloaded) = mpsc::unbounded_channel();
         let mut supervisor = Self {
             switches: prepared.setup.switches,
             offices: Offices::new(&prepared),
@@ -136,6 +144,9 @@ impl Supervisor {
             inbox,
             restarts,
             due,
+            reloading: false,
+            reloads,
+            reloaded,
         };
         tracing::info!("info: Pillarbox {} starting", env!("CARGO_PKG_VERSION"));
         supervisor.start_spawner()?;
@@ -168,9 +179,8 @@ impl Supervisor {
                 _ = child.recv() => self.reap(),
                 _ = terminate.recv() => self.stop(),
                 _ = interrupt.recv() => self.stop(),
-                _ = hangup.recv() => {
-                    tracing::warn!("warn: reload is not supported yet: restart to change the configuration");
-                }
+                _ = hangup.recv() => self.reload(None),
+                Some(reload) = self.reloaded.recv() => self.take(reload),
                 () = until(deadline) => self.out_of_patience(),
             }
         }
@@ -345,6 +355,7 @@ impl Supervisor {
             return;
         }
         match said.message {
+            RoleToParent::Administer(Administration::Reload) => self.reload(Some(said.responder)),
             RoleToParent::Administer(order) => {
                 let done = self.administer(order);
                 let _gone = said.responder.reply(&ParentToRole::Administered { done }, None);
@@ -407,6 +418,8 @@ impl Supervisor {
             Administration::Mda { paused } => self.switches.mda_paused = paused,
             Administration::Mta { paused } => self.switches.mta_paused = paused,
             Administration::Smtp { paused } => self.switches.smtp_paused = paused,
+            // Answered when it was done.
+            Administration::Reload => return false,
             Administration::Stop => {
                 self.stop();
                 return true;
@@ -424,7 +437,7 @@ impl Supervisor {
             Administration::Mda { paused } => tracing::info!("info: mda {}", word(paused)),
             Administration::Mta { paused } => tracing::info!("info: mta {}", word(paused)),
             Administration::Smtp { paused } => tracing::info!("info: smtp {}", word(paused)),
-            Administration::Stop | Administration::Verbose { .. } => {}
+            Administration::Reload | Administration::Stop | Administration::Verbose { .. } => {}
         }
         for slot in self.slots.values_mut() {
             slot.tell(ParentToRole::Switch(self.switches), None);

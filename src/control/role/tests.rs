@@ -126,6 +126,7 @@ impl Server {
             roles,
             owner: platform::privilege::effective_uid(),
             state: Mutex::default(),
+            answering: std::sync::atomic::AtomicUsize::new(0),
             memory: Memory::open(),
         });
         let listening = UnixListener::bind(&socket).unwrap();

@@ -97,6 +97,7 @@ fn each_request_asks_one_role_and_is_answered_once() {
         (Request::Pause(Service::Mda), pause(true), Answer::Done(false), Reply::Failed),
         (Request::Resume(Service::Mda), pause(false), Answer::Done(true), Reply::Done),
         (Request::SetVerbosity(Verbosity::Brief), verbosity, Answer::Done(true), Reply::Done),
+        (Request::Reload, Ask::Reload, Answer::Done(false), Reply::Failed),
         (Request::Stop, Ask::Stop, Answer::Done(true), Reply::Done),
         (Request::ShowStatus, Ask::Status, Answer::Status(status.clone()), Reply::Status(status)),
         (Request::ShowEnvelope(id(1)), Ask::Envelopes(vec![id(1)]), none, Reply::NotFound),

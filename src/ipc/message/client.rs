@@ -62,6 +62,8 @@ pub enum Request {
     ShowStatus,
     /// Stops a service from taking up work. [`Reply::Failed`] if it is paused already.
     Pause(Service),
+    /// Reads the configuration again. [`Reply::Failed`] leaves the present one in use.
+    Reload,
     /// Lets a paused service go on. [`Reply::Failed`] if it is not paused.
     Resume(Service),
     /// Sets how much is logged.

@@ -210,6 +210,8 @@ pub enum Administration {
         /// Pause.
         paused: bool,
     },
+    /// Read the configuration again; answered when it is in use, or was refused.
+    Reload,
     /// End the daemon.
     Stop,
     /// Log debug messages, or stop it.
