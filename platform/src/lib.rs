@@ -7,7 +7,9 @@
 //!
 //! All `unsafe` code of the server is in this crate.
 
+pub mod auth;
 pub mod caller;
+pub mod crypt;
 pub mod dir;
 pub mod disk;
 pub mod durable;
@@ -27,6 +29,7 @@ pub mod support;
 pub mod syslog;
 pub mod users;
 
+mod dynamic;
 mod posix;
 
 #[cfg(target_os = "dragonfly")]
