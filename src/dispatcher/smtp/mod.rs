@@ -12,6 +12,7 @@ pub mod connection;
 mod event;
 mod input;
 pub mod listener;
+mod mechanisms;
 pub mod rehearsal;
 mod session;
 mod settings;
