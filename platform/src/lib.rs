@@ -27,6 +27,7 @@ pub mod sandbox;
 pub mod service;
 pub mod support;
 pub mod syslog;
+pub mod terminal;
 pub mod users;
 
 mod dynamic;

@@ -339,8 +339,6 @@ fn what_has_no_effect_yet_is_refused_with_its_position() {
         ("filter x proc-exec \"f\" user a", "filter"),
         ("filter x phase rcpt-to match !rcpt-to regex { a } reject \"550 x\"", "filter"),
         ("listen on lo proxy-v2", "proxy-v2"),
-        ("listen on lo received-auth", "received-auth"),
-        ("listen on lo senders { a = b }", "senders"),
         ("action a relay backup mx \"m\"", "relay backup"),
         ("action a relay domain { a = b }", "relay domain"),
         ("action a relay tls no-verify", "relay tls"),
