@@ -362,7 +362,6 @@ fn what_has_no_effect_yet_is_refused_with_its_position() {
         "3: srs",
         "4: tls",
         "4: pki",
-        "4: auth",
         "4: listen filter",
         "5: relay pki",
         "5: relay filter",
