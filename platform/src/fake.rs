@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::sys::socket::{AddressFamily, SockType};
 
 use crate::Host;
+use crate::auth::{Attempt, Verdict};
 use crate::disk::{Memory, MemoryProbe};
 use crate::mbox::MboxConvention;
 use crate::os::Os;
@@ -24,6 +25,8 @@ use crate::users::{CommandLine, DaemonAccount};
 /// Something that a [`Fake`] was asked to change, and did not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Asked {
+    /// [`Os::authenticate`]: the account.
+    Authenticate(String),
     /// [`Os::close_from`].
     CloseFrom(RawFd),
     /// [`Os::confine`].
@@ -118,6 +121,11 @@ impl Os for Fake {
     fn make_undumpable(&self) -> io::Result<Support> {
         self.note(Asked::Undumpable)?;
         Ok(self.support())
+    }
+
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict> {
+        self.note(Asked::Authenticate(attempt.user.to_string_lossy().into_owned()))?;
+        Ok(Verdict::Rejected)
     }
 
     fn set_groups(&self, groups: &[u32]) -> io::Result<()> {

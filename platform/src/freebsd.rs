@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockType};
 
+use crate::auth::{Attempt, Verdict, pam};
 use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
 use crate::os::Os;
@@ -81,6 +82,11 @@ impl Os for Host {
         let disable = libc::PROC_TRACE_CTL_DISABLE;
         control_process(libc::PROC_TRACE_CTL, disable)?;
         Ok(Support::full("PROC_TRACE_CTL"))
+    }
+
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict> {
+        let verdict = pam::authenticate(pam::OPEN_PAM, attempt)?;
+        verdict.ok_or_else(|| io::Error::other("this system has no PAM"))
     }
 
     fn set_groups(&self, groups: &[u32]) -> io::Result<()> {

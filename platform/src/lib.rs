@@ -7,7 +7,9 @@
 //!
 //! All `unsafe` code of the server is in this crate.
 
+pub mod auth;
 pub mod caller;
+pub mod crypt;
 pub mod dir;
 pub mod disk;
 pub mod durable;
@@ -25,8 +27,10 @@ pub mod sandbox;
 pub mod service;
 pub mod support;
 pub mod syslog;
+pub mod terminal;
 pub mod users;
 
+mod dynamic;
 mod posix;
 
 #[cfg(target_os = "dragonfly")]

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::socket::{AddressFamily, SockType, getsockopt, sockopt};
 use nix::unistd::Gid;
 
+use crate::auth::{Attempt, Verdict, pam, shadow};
 use crate::disk::{Memory, MemoryProbe};
 use crate::mbox::MboxConvention;
 use crate::os::Os;
@@ -85,6 +86,16 @@ impl Os for Host {
     fn make_undumpable(&self) -> io::Result<Support> {
         nix::sys::prctl::set_dumpable(false)?;
         Ok(Support::full("PR_SET_DUMPABLE"))
+    }
+
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict> {
+        let Some(verdict) = pam::authenticate(pam::LINUX_PAM, attempt)? else {
+            return shadow::authenticate(attempt);
+        };
+        if verdict == Verdict::Rejected {
+            shadow::even_out(attempt);
+        }
+        Ok(verdict)
     }
 
     fn set_groups(&self, groups: &[u32]) -> io::Result<()> {

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, sockopt};
 use nix::unistd::{Gid, Group};
 
+use crate::auth::{Attempt, Verdict, pam};
 use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
 use crate::os::Os;
@@ -75,6 +76,11 @@ impl Os for Host {
         let answer = unsafe { libc::ptrace(libc::PT_DENY_ATTACH, 0, std::ptr::null_mut(), 0) };
         Errno::result(answer)?;
         Ok(Support::full("PT_DENY_ATTACH"))
+    }
+
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict> {
+        let verdict = pam::authenticate(pam::OPEN_PAM, attempt)?;
+        verdict.ok_or_else(|| io::Error::other("this system has no PAM"))
     }
 
     fn set_groups(&self, groups: &[u32]) -> io::Result<()> {

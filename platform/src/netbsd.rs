@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use nix::sys::socket::{AddressFamily, SockType};
 
+use crate::auth::{Attempt, Verdict, pam};
 use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
 use crate::os::Os;
@@ -69,6 +70,11 @@ impl Os for Host {
 
     fn make_undumpable(&self) -> io::Result<Support> {
         Ok(Support::none("NetBSD lets a user trace all processes of their own"))
+    }
+
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict> {
+        let verdict = pam::authenticate(pam::OPEN_PAM, attempt)?;
+        verdict.ok_or_else(|| io::Error::other("this system has no PAM"))
     }
 
     fn set_groups(&self, groups: &[u32]) -> io::Result<()> {

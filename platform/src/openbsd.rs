@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockType};
 
+use crate::auth::{Attempt, Verdict, bsd as bsd_auth};
 use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
 use crate::os::Os;
@@ -76,6 +77,10 @@ impl Os for Host {
         Ok(Support::partial(
             "a process that has changed its ids leaves no core; tracing needs root",
         ))
+    }
+
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict> {
+        Ok(bsd_auth::authenticate(attempt))
     }
 
     fn set_groups(&self, groups: &[u32]) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use nix::sys::socket::{AddressFamily, SockType};
 
+use crate::auth::{Attempt, Verdict};
 use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
 use crate::paths::Paths;
@@ -61,6 +62,12 @@ pub trait Os {
     /// # Errors
     /// A mechanism that the system has did not work.
     fn make_undumpable(&self) -> io::Result<Support>;
+
+    /// Checks a password of an account: see [`crate::auth`].
+    ///
+    /// # Errors
+    /// The answer is unknown; a wrong password is no error.
+    fn authenticate(&self, attempt: &Attempt<'_>) -> io::Result<Verdict>;
 
     /// Replaces the supplementary groups of the process.
     ///

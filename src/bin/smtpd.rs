@@ -40,8 +40,8 @@ fn play(role: Role, options: &Options) -> ExitCode {
         Role::Queue => queue::run(),
         Role::Scheduler => scheduler::run(),
         Role::Spawner => spawner::run(options.foreground, options.verbose),
-        Role::Worker => worker::serve::run(),
-        Role::Auth | Role::Parent => {
+        Role::Auth | Role::Worker => worker::serve::run(),
+        Role::Parent => {
             tracing::error!("fatal: {} is not a role to start", role.name());
             ExitCode::FAILURE
         }

@@ -195,7 +195,7 @@ impl Parser<'_> {
     fn security_option(&mut self, draft: &mut Draft, word: &'static str, span: Span) -> Parsed<()> {
         match word {
             "smtps" | "tls" | "tls-require" => self.tls_mode(draft, word, span)?,
-            "auth" | "auth-optional" => self.auth(draft, word, span)?,
+            "auth" | "auth-optional" => return self.auth(draft, word, span),
             "pki" => {
                 let name = self.text()?;
                 if draft.pki.len() == MAX_PKI {
@@ -223,10 +223,12 @@ impl Parser<'_> {
                 let masquerade = self.accept("masquerade").is_some();
                 self.once_in_listener(draft.senders.is_some(), span, word)?;
                 draft.senders = Some(Senders { table, masquerade });
+                return Ok(());
             }
             "received-auth" => {
                 self.once_in_listener(draft.received_auth, span, word)?;
                 draft.received_auth = true;
+                return Ok(());
             }
             _ => {
                 self.once_in_listener(draft.proxy, span, word)?;

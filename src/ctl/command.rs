@@ -123,6 +123,8 @@ impl<E: Exchange, W: Write> Client<'_, E, W> {
                 self.status()
             }
             Command::Stop => self.order(Request::Stop),
+            // No server is asked for it: who calls this has done it.
+            Command::Encrypt(_) => Err(CommandError::Unsupported("encrypt")),
             Command::Unsupported(words) => Err(CommandError::Unsupported(words)),
             Command::UpdateTable(ref name) => {
                 self.order(Request::UpdateTable { name: name.clone() })

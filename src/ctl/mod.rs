@@ -3,10 +3,12 @@
 //! [`program`] is what `main` runs: it finds the server ([`state`]), reads the command line
 //! ([`words`], [`sendmail::options`]) and carries it out ([`command`], [`sendmail`]) over a
 //! [`connection`] to the control socket. [`mod@format`], [`envelope_text`] and [`escape`]
-//! are what is printed. [`map`] makes map files, which is `makemap` and `newaliases`.
+//! are what is printed. [`map`] makes map files, which is `makemap` and `newaliases`;
+//! [`encrypt`] hashes of passwords.
 
 pub mod command;
 pub mod connection;
+pub mod encrypt;
 pub mod envelope_text;
 pub mod escape;
 pub mod exchange;

@@ -13,9 +13,11 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use platform::users::{Account, user_by_name, user_by_uid};
+use zeroize::Zeroizing;
 
 use super::command::{self, CommandError, Form};
 use super::connection::Connection;
+use super::encrypt::{self, Scheme};
 use super::exchange::ServerError;
 use super::map;
 use super::sendmail::options::{self, Invocation, Options};
@@ -59,19 +61,43 @@ fn fail(name: &str, message: impl std::fmt::Display, status: u8) -> u8 {
     status
 }
 
-/// `smtpctl [--json] [--state DIR] WORD ...`
+/// `smtpctl [--json] [--scram] [--state DIR] WORD ...`
 fn control(name: &str, arguments: &[OsString]) -> u8 {
     let given = match Given::read(arguments) {
         Ok(given) => given,
         Err(error) => return fail(name, error, 1),
     };
     match words::parse(&given.words) {
+        Ok(Command::Encrypt(password)) => {
+            without_group(name, || encrypt(name, password, given.scheme))
+        }
+        Ok(_) if given.scheme == Scheme::Scram => fail(name, "--scram goes with encrypt alone", 1),
         Ok(command) => carry_out(name, &command, given.form, given.state),
         Err(error @ words::WordsError::Keyword { .. }) => fail(name, &error, error.exit_status()),
         Err(error) => {
             eprintln!("{error}");
             error.exit_status()
         }
+    }
+}
+
+/// Nobody's rights are needed for it, and no server.
+fn encrypt(name: &str, password: Option<String>, scheme: Scheme) -> u8 {
+    let output = &mut io::stdout().lock();
+    let made = match password {
+        Some(password) => {
+            let password = Zeroizing::new(password.into_bytes());
+            encrypt::run(std::iter::once(Ok(password)), scheme, output)
+        }
+        None if platform::terminal::is_input() => {
+            let password = platform::terminal::read_hidden("Password: ").map(Zeroizing::new);
+            encrypt::run(std::iter::once(password), scheme, output)
+        }
+        None => encrypt::run(encrypt::lines(io::stdin().lock()), scheme, output),
+    };
+    match made {
+        Ok(()) => 0,
+        Err(error) => fail(name, error, 1),
     }
 }
 
@@ -109,17 +135,20 @@ fn carry_out(name: &str, command: &Command, form: Form, state: Option<PathBuf>) 
 /// The command line of `smtpctl`.
 struct Given {
     form: Form,
+    scheme: Scheme,
     state: Option<PathBuf>,
     words: Vec<String>,
 }
 
 impl Given {
     fn read(arguments: &[OsString]) -> Result<Self, lexopt::Error> {
-        let mut given = Self { form: Form::Text, state: None, words: Vec::new() };
+        let mut given =
+            Self { form: Form::Text, scheme: Scheme::Crypt, state: None, words: Vec::new() };
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
             match argument {
                 lexopt::Arg::Long("json") => given.form = Form::Json,
+                lexopt::Arg::Long("scram") => given.scheme = Scheme::Scram,
                 lexopt::Arg::Long("state") => given.state = Some(parser.value()?.into()),
                 lexopt::Arg::Value(word) => given.words.push(word.to_string_lossy().into_owned()),
                 other => return Err(other.unexpected()),

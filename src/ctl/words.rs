@@ -17,6 +17,8 @@ use crate::model::{EnvelopeId, MessageId};
 pub enum Command {
     /// `pause envelope`, `remove`, `resume envelope`, `schedule`
     Change(Change, Selection),
+    /// `encrypt`; the password, if it is there
+    Encrypt(Option<String>),
     /// `log`
     Log(Verbosity),
     /// `pause mda`, `pause mta`, `pause smtp`
@@ -161,8 +163,8 @@ static FORMS: &[Form] = &[
     form("unprofile <str>", |values| keyword("profile", values, "unprofile <str>")),
     form("untrace <str>", |values| keyword("trace", values, "untrace <str>")),
     form("update table <str>", update_table),
-    later!("encrypt"),
-    later!("encrypt <str>"),
+    form("encrypt", encrypt),
+    form("encrypt <str>", encrypt),
     later!("spf walk"),
     our_form("stop", |_| Ok(Command::Stop)),
     our_form("reload", |_| Ok(Command::Reload)),
@@ -318,6 +320,13 @@ fn show_queue(values: &[Value]) -> Result<Command, WordsError> {
     match values {
         [Value::Message(id)] => Ok(Command::ShowQueue(Some(*id))),
         _ => Ok(Command::ShowQueue(None)),
+    }
+}
+
+fn encrypt(values: &[Value]) -> Result<Command, WordsError> {
+    match values {
+        [Value::Text(password)] => Ok(Command::Encrypt(Some(password.clone()))),
+        _ => Ok(Command::Encrypt(None)),
     }
 }
 
@@ -477,6 +486,7 @@ mod tests {
             ("stop", Ok(Command::Stop)),
             ("rel", Ok(Command::Reload)),
             ("up t aliases", Ok(Command::UpdateTable("aliases".to_owned()))),
+            ("encrypt x", Ok(Command::Encrypt(Some("x".to_owned())))),
             ("encrypt a b", Err(WordsError::Invalid)),
             ("show status now", Err(WordsError::Invalid)),
         ];
@@ -488,7 +498,7 @@ mod tests {
     #[test]
     fn a_prefix_that_is_unique_in_the_reference_stays_valid_beside_our_words() {
         // `export` and `stop` are ours; alone, the reference had one word with each of these letters.
-        assert_eq!(read("e"), Ok(Command::Unsupported("encrypt")));
+        assert_eq!(read("e"), Ok(Command::Encrypt(None)));
         assert_eq!(read("sp w"), Ok(Command::Unsupported("spf walk")));
         assert_eq!(read("st"), Ok(Command::Stop));
         assert_eq!(read("ex dir"), Ok(Command::Unsupported("export <str>")));

@@ -97,6 +97,11 @@ impl Maps {
         read.is_ok().then_some(keys)
     }
 
+    /// The map of a table as it is now; `None` if it cannot be read, or is no map.
+    pub async fn open_now(&self, table: TableId) -> Option<Arc<Map>> {
+        self.current(table).await
+    }
+
     /// Opens a map again, whether it has changed or not. The old one stays if that fails.
     ///
     /// # Errors

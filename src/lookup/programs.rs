@@ -84,6 +84,17 @@ impl Programs {
         }
     }
 
+    /// Whether a program that checks passwords itself finds `user:password` right.
+    ///
+    /// # Errors
+    /// It did not answer that, or does not check passwords.
+    pub async fn log_in(&self, table: TableId, key: String) -> Result<bool, RequestError> {
+        match self.request(table, Request::Check { service: Service::Auth, key }).await? {
+            Reply::Contains(found) => Ok(found),
+            Reply::Updated | Reply::Value(_) => Err(RequestError::Unavailable),
+        }
+    }
+
     /// The next entry of a list that is used in turn; `None` if there is none.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! What needs no outside answer is answered at once; the rest in a task of its own.
 
+mod login;
 mod recipients;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use platform::Role;
 
 use self::recipients::{Job, facts};
+use super::credentials::{Logins, Prepared, Verifiers};
 use super::dns::{Dns, DnsConfig};
 use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
@@ -41,19 +43,20 @@ pub fn run() -> ExitCode {
     process::run(Role::Lookup, Threads::One, prepare, serve)
 }
 
-/// Reads what name resolution needs, which is out of reach later.
-fn prepare(setup: &Setup) -> Result<Dns, StartError> {
+/// Reads what name resolution and hashes need, which is out of reach later.
+fn prepare(setup: &Setup) -> Result<(Dns, Prepared), StartError> {
     let config = match setup.resolvers.first() {
         Some(server) => DnsConfig::with_server(*server),
         None => DnsConfig::from_system(),
     };
-    Dns::new(config).map_err(|error| StartError::Prepare {
+    let dns = Dns::new(config).map_err(|error| StartError::Prepare {
         what: "name resolution".to_owned(),
         source: io::Error::other(error.to_string()),
-    })
+    })?;
+    Ok((dns, Prepared::load()))
 }
 
-async fn serve(context: Context, dns: Dns) {
+async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
     let tables = Arc::new(Tables::new(&context.setup.config));
     for (id, path) in Tables::files(&context.setup.config) {
         if let Err(reason) = load(&context.parent, &tables, id, path, Loading::First).await {
@@ -69,7 +72,16 @@ async fn serve(context: Context, dns: Dns) {
         tracing::error!("fatal: lookup: no key for routes");
         return;
     };
+    let logins = match Logins::new(&parent, prepared) {
+        Ok(logins) => logins,
+        Err(error) => {
+            tracing::error!("fatal: lookup: random numbers: {error}");
+            return;
+        }
+    };
     let lookup = Arc::new(Lookup {
+        logins,
+        verifiers: Verifiers::default(),
         users: Users::new(&parent),
         programs: Programs::start(&setup.config, &parent),
         readers: Readers::new(&parent),
@@ -178,6 +190,8 @@ struct Lookup {
     programs: Programs,
     users: Users,
     readers: Arc<Readers>,
+    logins: Logins,
+    verifiers: Verifiers,
     dns: Dns,
     key: Key,
     memory: Memory,
@@ -268,14 +282,17 @@ impl Lookup {
                 self.expand(job, responder);
             }
             // Nothing asks these yet: an empty reply refuses.
-            DispatcherToLookup::Authenticate { .. }
-            | DispatcherToLookup::FilterAsk { .. }
+            DispatcherToLookup::FilterAsk { .. }
             | DispatcherToLookup::FilterBegin { .. }
             | DispatcherToLookup::FilterEnd { .. }
             | DispatcherToLookup::FilterEvents { .. }
-            | DispatcherToLookup::FilterLines { .. }
-            | DispatcherToLookup::Sender { .. }
-            | DispatcherToLookup::Verifier { .. } => drop(responder),
+            | DispatcherToLookup::FilterLines { .. } => drop(responder),
+            DispatcherToLookup::Authenticate { table, user, password, source } => {
+                tokio::spawn(async move {
+                    let verdict = lookup.authenticate(table, user, password, source).await;
+                    reply(responder, &LookupToDispatcher::Authenticated(verdict));
+                });
+            }
             DispatcherToLookup::Client { address } => {
                 tokio::spawn(async move {
                     let name = lookup.dns.reverse(address).await;
@@ -299,6 +316,30 @@ impl Lookup {
                     let key = LocalAddress::from(address).to_string();
                     let name = lookup.value(&table, Service::Addrname, key).await;
                     reply(responder, &LookupToDispatcher::Value(name));
+                });
+            }
+            DispatcherToLookup::Mechanisms { table } => {
+                tokio::spawn(async move {
+                    let scram = lookup.offers_scram(table).await;
+                    reply(responder, &LookupToDispatcher::Mechanisms { scram });
+                });
+            }
+            DispatcherToLookup::Proof { source, accepted } => {
+                tokio::spawn(async move {
+                    let verdict = lookup.logins.judged(source, accepted).await;
+                    reply(responder, &LookupToDispatcher::Authenticated(verdict));
+                });
+            }
+            DispatcherToLookup::Sender { table, user, sender } => {
+                tokio::spawn(async move {
+                    let allowed = lookup.may_send(table, &user, &sender).await;
+                    reply(responder, &LookupToDispatcher::Sender(allowed));
+                });
+            }
+            DispatcherToLookup::Verifier { table, user, source } => {
+                tokio::spawn(async move {
+                    let verifier = lookup.verifier(table, &user, source).await;
+                    reply(responder, &LookupToDispatcher::Verifier(verifier));
                 });
             }
             DispatcherToLookup::List { table, purpose } => {

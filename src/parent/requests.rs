@@ -1,5 +1,5 @@
 //! What roles may ask of the parent: opening configured files, looking up users, starting workers,
-//! readers and table programs.
+//! auth workers, readers and table programs.
 //!
 //! None of it may hang: files are opened non-blocking, users and processes are the spawner's business.
 
@@ -85,6 +85,12 @@ impl Offices {
                     match offices.start_table_program(table).await {
                         Ok(channel) => (ParentToRole::TableProgram { error: None }, Some(channel)),
                         Err(error) => (ParentToRole::TableProgram { error: Some(error) }, None),
+                    }
+                }
+                RoleToParent::StartAuthWorker => {
+                    match offices.start(ParentToSpawner::StartAuthWorker).await {
+                        Ok(channel) => (ParentToRole::AuthWorker { error: None }, Some(channel)),
+                        Err(error) => (ParentToRole::AuthWorker { error: Some(error) }, None),
                     }
                 }
                 RoleToParent::StartReader(reads) => match offices.start_reader(reads).await {

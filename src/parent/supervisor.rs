@@ -382,6 +382,7 @@ impl Supervisor {
             | RoleToParent::OpenFile { .. }
             | RoleToParent::StartTableProgram { .. }
             | RoleToParent::OpenMap { .. }
+            | RoleToParent::StartAuthWorker
             | RoleToParent::StartReader(_)
             | RoleToParent::StartWorker { .. } => {
                 self.offices.answer(said.message, said.responder);

@@ -1,4 +1,4 @@
-//! The spawner: starts workers with the rights of others and table programs, and has nothing else to
+//! The spawner: starts workers with the rights of others, auth workers and table programs, and has nothing else to
 //! do with them.
 //!
 //! It keeps root's rights because the change to another user needs them, so it is kept small: one
@@ -10,6 +10,7 @@
 //! Workers, filters and table programs must be able to run set-id programs, so the spawner is under
 //! no sandbox that its children would inherit.
 
+mod auth;
 mod lookups;
 mod mailbox;
 mod program;

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use platform::process::{ExitStatus, Pid};
 
 use super::worker::{Starter, Worker};
-use crate::ipc::blocking::{ChannelError, Received};
 use crate::ipc::message::spawner::{Duty, ReaderOrder};
 
 /// Readers at once: twice as many as lookup keeps, since they take a moment to leave.
@@ -50,7 +49,7 @@ impl Readers {
     /// Serves all; `readable` tells, in the order of [`Readers::workers`], who has something to say.
     pub(super) fn hear(&mut self, readable: &[bool]) {
         for (reader, readable) in self.0.iter_mut().zip(readable) {
-            hear(&mut reader.worker, *readable);
+            reader.worker.hear_end(*readable);
         }
     }
 
@@ -69,21 +68,5 @@ impl Readers {
 
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         self.0.iter_mut().map(|reader| &mut reader.worker)
-    }
-}
-
-fn hear(reader: &mut Worker, readable: bool) {
-    match reader.exchange(readable) {
-        Ok(()) => {}
-        Err(ChannelError::Closed) => return reader.leaves(),
-        Err(error) => return reader.give_up(&error),
-    }
-    let Some(control) = &mut reader.control else { return };
-    match control.next_message() {
-        // Credits.
-        Ok(None | Some(Received { message: None, .. })) => {}
-        Ok(Some(_)) => reader.give_up(&"it asked something"),
-        Err(ChannelError::Closed) => reader.leaves(),
-        Err(error) => reader.give_up(&error),
     }
 }

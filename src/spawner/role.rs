@@ -14,6 +14,7 @@ use platform::process::{
     signal,
 };
 
+use super::auth::AuthWorkers;
 use super::lookups::{Asker, Entries, Lookups};
 use super::mailbox;
 use super::program::Programs;
@@ -63,6 +64,7 @@ struct Spawner {
     setup: Option<SpawnerSetup>,
     workers: Vec<Delivery>,
     readers: Readers,
+    auth_workers: AuthWorkers,
     helper: Option<Worker>,
     submitter: Option<Submitter>,
     lookups: Lookups,
@@ -116,6 +118,7 @@ impl Spawner {
             setup: None,
             workers: Vec::new(),
             readers: Readers::default(),
+            auth_workers: AuthWorkers::default(),
             helper: None,
             submitter: None,
             lookups: Lookups::default(),
@@ -139,6 +142,7 @@ impl Spawner {
                 self.hear_worker(index, readable);
             }
             self.readers.hear(&ready.readers);
+            self.auth_workers.hear(&ready.auth_workers);
             // Last: it changes the order of workers.
             if ready.signals {
                 while self.signals.next()?.is_some() {}
@@ -176,23 +180,26 @@ impl Spawner {
             watched.into_iter().map(|is| is && readable.next().unwrap_or_default()).collect();
         let helper = self.helper.is_some() && workers.remove(0);
         let submitter = self.submitter.is_some() && workers.remove(0);
-        let readers = workers.split_off(self.workers.len());
-        Ok(Ready { signals, parent, helper, submitter, workers, readers })
+        let mut readers = workers.split_off(self.workers.len());
+        let auth_workers = readers.split_off(self.readers.workers().count());
+        Ok(Ready { signals, parent, helper, submitter, workers, readers, auth_workers })
     }
 
-    /// The helper, the submitter, the delivery workers and the readers, those of them that there are.
+    /// The helper, the submitter, the delivery workers, the readers and the auth workers, those of
+    /// them that there are.
     fn everyone(&self) -> impl Iterator<Item = &Worker> {
         let submitter = self.submitter.iter().map(|submitter| &submitter.worker);
         let deliveries = self.workers.iter().map(|delivery| &delivery.worker);
-        self.helper.iter().chain(submitter).chain(deliveries).chain(self.readers.workers())
+        let silent = self.readers.workers().chain(self.auth_workers.workers());
+        self.helper.iter().chain(submitter).chain(deliveries).chain(silent)
     }
 
     /// As [`Spawner::everyone`].
     fn everyone_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         let submitter = self.submitter.iter_mut().map(|submitter| &mut submitter.worker);
         let deliveries = self.workers.iter_mut().map(|delivery| &mut delivery.worker);
-        let readers = self.readers.workers_mut();
-        self.helper.iter_mut().chain(submitter).chain(deliveries).chain(readers)
+        let silent = self.readers.workers_mut().chain(self.auth_workers.workers_mut());
+        self.helper.iter_mut().chain(submitter).chain(deliveries).chain(silent)
     }
 
     fn reap(&mut self) -> io::Result<()> {
@@ -200,6 +207,7 @@ impl Spawner {
             self.mailboxes.retain(|mailbox| mailbox.pid != pid);
             self.programs.ended(pid, status);
             self.readers.ended(pid, status);
+            self.auth_workers.ended(pid, status);
             if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
                 let gone = self.workers.swap_remove(index);
                 if matches!(status, ExitStatus::Signaled(_)) {
@@ -271,6 +279,14 @@ impl Spawner {
                     let channel = received.descriptor;
                     let started =
                         setup.and_then(|setup| self.programs.start(setup, order, channel));
+                    let error = started.err().map(|error| error.to_string());
+                    self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
+                }
+                Some(ParentToSpawner::StartAuthWorker) => {
+                    let starter = starter(&self.program, &self.flags, self.setup.as_ref());
+                    let lookup = received.descriptor;
+                    let started =
+                        starter.and_then(|starter| self.auth_workers.start(&starter, lookup));
                     let error = started.err().map(|error| error.to_string());
                     self.parent.reply(number, &SpawnerToParent::Started { error }, None)?;
                 }
@@ -525,4 +541,5 @@ struct Ready {
     submitter: bool,
     workers: Vec<bool>,
     readers: Vec<bool>,
+    auth_workers: Vec<bool>,
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use platform::Role;
 use platform::process::{Pid, Signal, signal, spawn};
 
-use crate::ipc::blocking::{Channel, ChannelError};
+use crate::ipc::blocking::{Channel, ChannelError, Received};
 use crate::ipc::message::spawner::{Duty, SpawnerSetup, SpawnerToWorker, WorkerToSpawner};
 use crate::process::{JOB_CHANNEL, PARENT_CHANNEL};
 
@@ -44,9 +44,14 @@ pub(super) struct Worker {
 
 impl Starter<'_> {
     /// Starts a worker for `duty`; `jobs` is its channel to whom it works for: the
-    /// dispatcher, or lookup for a reader.
+    /// dispatcher, or lookup for a reader or an auth worker.
     pub(super) fn start(&self, duty: Duty, jobs: Option<BorrowedFd<'_>>) -> io::Result<Worker> {
+        let role = match &duty {
+            Duty::Authenticate => Role::Auth,
+            Duty::Deliver(_) | Duty::Read(_) | Duty::Submit(_) | Duty::Users => Role::Worker,
+        };
         let name = match &duty {
+            Duty::Authenticate => "a password".to_owned(),
             Duty::Deliver(order) => order.identity.account.clone(),
             Duty::Read(order) => format!("reading as {}", order.account.name),
             Duty::Submit(_) => "offline messages".to_owned(),
@@ -57,8 +62,7 @@ impl Starter<'_> {
         let begin = SpawnerToWorker::Begin { setup: self.setup.clone(), duty: Box::new(duty) };
         control.notice(&begin, None).map_err(io::Error::other)?;
 
-        let mut arguments: Vec<OsString> =
-            vec!["smtpd".into(), "-x".into(), Role::Worker.name().into()];
+        let mut arguments: Vec<OsString> = vec!["smtpd".into(), "-x".into(), role.name().into()];
         arguments.extend(self.flags.iter().cloned());
         let errors = io::stderr();
         let mut descriptors = vec![(errors.as_fd(), 2), (theirs.as_fd(), PARENT_CHANNEL)];
@@ -77,6 +81,23 @@ impl Worker {
             control.fill()?;
         }
         control.flush()
+    }
+
+    /// Serves one that asks nothing: it gets its order, and leaves.
+    pub(super) fn hear_end(&mut self, readable: bool) {
+        match self.exchange(readable) {
+            Ok(()) => {}
+            Err(ChannelError::Closed) => return self.leaves(),
+            Err(error) => return self.give_up(&error),
+        }
+        let Some(control) = &mut self.control else { return };
+        match control.next_message() {
+            // Credits.
+            Ok(None | Some(Received { message: None, .. })) => {}
+            Ok(Some(_)) => self.give_up(&"it asked something"),
+            Err(ChannelError::Closed) => self.leaves(),
+            Err(error) => self.give_up(&error),
+        }
     }
 
     /// Notes that it closed the channel: it is about to leave.

@@ -170,6 +170,14 @@ impl Table {
         Some(String::from_utf8_lossy(&self.key(*place).to_ascii_lowercase()).into_owned())
     }
 
+    /// The keys, in no order, lower-cased. What is not UTF-8 in them is replaced.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        let places = self.keys.by_key.places();
+        places.map(|place| {
+            String::from_utf8_lossy(&self.key(place).to_ascii_lowercase()).into_owned()
+        })
+    }
+
     /// The entries that are no valid regular expressions and so match nothing.
     #[must_use]
     pub fn invalid_expressions(&self) -> &[String] {

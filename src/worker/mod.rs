@@ -4,6 +4,7 @@
 //! once. The parts below are plain functions over files, streams and bytes, so that the `mail.*`
 //! programs are the same code.
 
+mod auth;
 pub mod body;
 pub mod command;
 pub mod format;

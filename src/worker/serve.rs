@@ -17,6 +17,7 @@ use platform::fd::set_nonblocking;
 use platform::privilege::{Identity, drop_to, make_undumpable, set_limits_for, set_umask};
 use platform::process::{Interest, PollEntry, poll};
 
+use super::auth;
 use super::intake::{Intake, Order};
 use super::offline;
 use super::perform::{Job, LockedMailbox, Office, Performer};
@@ -68,6 +69,14 @@ fn begin() -> Result<(), StartError> {
     // The zone is a file: it is read once, here.
     let _zone = crate::time::local_zone();
     match *duty {
+        Duty::Authenticate => {
+            let mut questions = auth::Questions::new(inherited(JOB_CHANNEL)?)
+                .map_err(prepare("question channel"))?;
+            set_umask(0o077);
+            set_limits_for(Role::Auth).map_err(confine("limits"))?;
+            make_undumpable().map_err(confine("not dumpable"))?;
+            Ok(auth::serve(&mut questions, &setup)?)
+        }
         Duty::Submit(order) => {
             set_umask(0o077);
             set_limits_for(Role::Worker).map_err(confine("limits"))?;

@@ -15,6 +15,7 @@ pub mod control;
 pub mod dns;
 pub mod install;
 pub mod load;
+pub mod logins;
 pub mod maildir;
 pub mod peer;
 pub mod peers;

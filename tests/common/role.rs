@@ -133,7 +133,7 @@ where
 }
 
 /// A configuration from its text; it may name no file, host or interface.
-fn parse(text: &str) -> Config {
+pub fn parse(text: &str) -> Config {
     struct OneFile(Vec<u8>);
     impl SourceReader for OneFile {
         fn read(&mut self, _: &str) -> io::Result<Vec<u8>> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::event::LogEvent;
 use crate::filter::{Decision, Event, Phase};
+use crate::ipc::message::lookup::{Interests, LineFlow};
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{Origin, RecipientDsn};
 use crate::model::tls::Secured;
@@ -14,18 +15,37 @@ use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 pub enum Action {
     /// Check credentials; answer with [`Answer::Authenticated`].
     Authenticate(Box<Authenticate>),
+    /// Tell the listener's filters that a session begins, whose client has this name; answer with
+    /// [`Answer::Filters`].
+    BeginFilters {
+        /// Goes back with the answer.
+        request: RequestId,
+        /// The name by reverse look-up, checked; `<unknown>` without one.
+        hostname: String,
+    },
     /// Ask whether the user may send from this address; answer with [`Answer::Sender`].
     CheckSender(Box<CheckSender>),
     /// Write all output, then close the connection and drop the session.
     Close,
     /// Make the message durable; answer with [`Answer::Commit`].
     Commit(Box<Commit>),
+    /// Tell what came of a proof of SCRAM, before the client is told; answer with
+    /// [`Answer::Authenticated`], which is what the client is told: wrong proofs count and are
+    /// delayed as wrong passwords are.
+    CountProof {
+        /// Goes back with the answer.
+        request: RequestId,
+        /// Whether the proof is right.
+        accepted: bool,
+    },
     /// Drop the pieces of a body that were taken: their message will not be committed.
     DiscardBody,
     /// Ask for the routes of a recipient; answer with [`Answer::Recipient`].
     ExpandRecipient(Box<ExpandRecipient>),
     /// Ask the listener's filters about a command; answer with [`Answer::Filtered`].
     Filter(Box<FilterQuestion>),
+    /// Pass lines of a message through the filters; answer with [`Answer::FilteredLines`].
+    FilterLines(Box<FilterLines>),
     /// Get what the server keeps of a user's password for SCRAM; answer with [`Answer::Verifier`].
     FindVerifier {
         /// Goes back with the answer.
@@ -43,7 +63,8 @@ pub enum Action {
     Report(Event),
     /// Write all output, then do the TLS handshake as server on what follows in the stream (never
     /// on input that is in the buffer: there is none); answer with [`Answer::Secured`], or
-    /// [`Session::end`](super::Session::end) it.
+    /// [`Session::end`](super::Session::end) it. The first action of a session with
+    /// [`TlsMode::Immediate`](crate::config::TlsMode::Immediate), before its banner.
     StartTls,
     /// Everything received was handled: write all output, then wait for input. Input and output
     /// buffers that are empty may be given away meanwhile.
@@ -90,6 +111,16 @@ pub struct FilterQuestion {
     pub phase: Phase,
     /// Its parameter (5.5 of the SMTP page); of `connect` there is none: the shell knows it.
     pub parameter: Vec<u8>,
+}
+
+/// Lines of a message for the filters.
+#[derive(Clone, Debug)]
+pub struct FilterLines {
+    /// Goes back with the answer.
+    pub request: RequestId,
+    /// Whole lines, dot-stuffed, each with a line feed. Without any, the filters have all of the
+    /// message already, and what comes out of them is awaited.
+    pub lines: Vec<u8>,
 }
 
 /// Matches an answer to its request within a session.
@@ -156,6 +187,10 @@ pub enum Answer {
     Commit(RequestId, Result<(), Refusal>),
     /// What filters decided; a filter that is broken or late decides `421 …` by itself.
     Filtered(RequestId, Decision),
+    /// What came out of the filters.
+    FilteredLines(RequestId, FilteredLines),
+    /// What the filters want to know of the session; `None` if they cannot be asked now.
+    Filters(RequestId, Option<Interests>),
     /// The client's name by reverse look-up; `None` without one.
     Hostname(Option<String>),
     /// A message id, or why there is none.
@@ -166,10 +201,36 @@ pub enum Answer {
     Secured(Box<Secured>),
     /// Whether the sender is allowed; `None` if that cannot be found out now.
     Sender(RequestId, Option<bool>),
-    /// The verifier of a user for SCRAM-SHA-256, in the text form of RFC 5803
+    /// The verifier of a user for SCRAM-SHA-256. An error is temporary.
+    Verifier(RequestId, Result<FoundVerifier, ()>),
+}
+
+/// What the server keeps of a password, to be used once.
+#[derive(Clone)]
+pub struct FoundVerifier {
+    /// The verifier in the text form of RFC 5803
     /// (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`). For a user who has none an invented
-    /// one that no password fits. An error is temporary.
-    Verifier(RequestId, Result<String, ()>),
+    /// one that no password fits.
+    pub text: String,
+    /// Random, never used before.
+    pub nonce: [u8; 18],
+}
+
+impl std::fmt::Debug for FoundVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FoundVerifier(…)")
+    }
+}
+
+/// Lines that came out of the filters.
+#[derive(Debug)]
+pub struct FilteredLines {
+    /// Bytes of the lines sent that the filters took: whole lines. The rest is sent again.
+    pub taken: usize,
+    /// Whole lines, dot-stuffed, each with a line feed; without the final dot.
+    pub output: Vec<u8>,
+    /// What comes next.
+    pub flow: LineFlow,
 }
 
 /// The verdict on credentials.
@@ -227,4 +288,6 @@ pub enum Ending {
     IoError(String),
     /// Nothing was received for the idle timeout, or the client does not read.
     Timeout,
+    /// A handshake was due, and cannot be done now: there is no key.
+    TlsUnavailable,
 }

@@ -37,14 +37,35 @@ impl Session {
             (State::Committing { message, .. }, Some(Answer::Commit(_, result))) => {
                 self.committed(*message, result)
             }
+            (State::Authenticating { exchange, .. }, Some(Answer::Authenticated(_, verdict))) => {
+                self.authenticated(exchange, verdict)
+            }
+            (State::CheckingSender { mail, .. }, Some(Answer::Sender(_, allowed))) => {
+                self.sender_checked(mail, allowed)
+            }
+            (State::Verifying { exchange, .. }, Some(Answer::Verifier(_, found))) => {
+                self.verifier_found(exchange, found)
+            }
+            (State::Handshaking, Some(Answer::Secured(secured))) => self.is_secured(secured),
             // Only fitting answers arrive.
             _ => Outcome::Done,
         };
+        self.settle(outcome, command, output)
+    }
+
+    /// Goes on with what a command that had to wait has led to.
+    pub(super) fn settle(
+        &mut self,
+        outcome: Outcome,
+        command: Vec<u8>,
+        output: &mut Vec<u8>,
+    ) -> Option<Action> {
         match outcome {
             Outcome::Ask(action) => {
                 self.waiting_command = command;
                 return Some(action);
             }
+            Outcome::Done if self.state.is_waiting() => self.waiting_command = command,
             Outcome::Done => {}
             Outcome::Reply(text) => self.reply(&text, &command, output),
             Outcome::Close(text) => {
@@ -58,8 +79,17 @@ impl Session {
         None
     }
 
+    /// Asks for a message id, as soon as the client's name is known.
+    pub(super) fn name_or_lease(&mut self, mail: Box<Mail>) -> Outcome {
+        if self.peer.hostname.is_none() {
+            self.state = State::Naming { mail };
+            return Outcome::Done;
+        }
+        self.lease(mail)
+    }
+
     /// Asks for a message id.
-    pub(super) fn lease(&mut self, mail: Box<Mail>) -> Outcome {
+    fn lease(&mut self, mail: Box<Mail>) -> Outcome {
         let request = self.next_request();
         self.state = State::Leasing { request, mail };
         Outcome::Ask(Action::NewMessageId(request))
@@ -69,12 +99,20 @@ impl Session {
         match lease {
             Ok(lease) => {
                 let origin = self.origin(mail);
-                self.transaction = Some(Box::new(Transaction::new(lease, origin)));
+                let mut transaction = Box::new(Transaction::new(lease, origin));
+                transaction.junk = self.take_junk();
+                self.transaction = Some(transaction);
+                self.report_begin(lease.id);
                 reply::OK.into()
             }
-            Err(Refusal::Full) => reply::INSUFFICIENT_STORAGE.into(),
-            Err(Refusal::Timeout) => reply::TIMED_OUT.into(),
-            Err(Refusal::Failure) => Outcome::Close(reply::TEMPORARY_ERROR.into()),
+            Err(refusal) => {
+                self.report_unnumbered();
+                match refusal {
+                    Refusal::Full => reply::INSUFFICIENT_STORAGE.into(),
+                    Refusal::Timeout => reply::TIMED_OUT.into(),
+                    Refusal::Failure => Outcome::Close(reply::TEMPORARY_ERROR.into()),
+                }
+            }
         }
     }
 
@@ -86,6 +124,7 @@ impl Session {
                     return reply::BAD_SEQUENCE.into();
                 };
                 transaction.accept(address, dsn, routes);
+                self.report_envelopes();
                 return reply::RECIPIENT_OK.into();
             }
             Expansion::Accepted(_) => Cow::Borrowed(reply::EXPANSION_PROBLEM),
@@ -97,6 +136,7 @@ impl Session {
     }
 
     fn committed(&mut self, message: Committing, result: Result<(), Refusal>) -> Outcome {
+        self.report_committed(result.map(|()| message.size).ok());
         match result {
             Ok(()) => {}
             Err(Refusal::Full) => return reply::INSUFFICIENT_STORAGE.into(),

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
+use super::logins::Logins;
 use super::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
     Severity,
@@ -91,13 +92,21 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         loop {
             match self.session.poll(Timestamp::now(), &mut self.input, &mut self.output) {
                 Action::Close => break,
+                Action::Authenticate(asked) => {
+                    pending = Some(Box::pin(self.logins().authenticate(asked)));
+                }
                 // Nothing is offered yet that asks these.
-                Action::Authenticate(_)
-                | Action::CheckSender(_)
+                Action::BeginFilters { .. }
                 | Action::Filter(_)
-                | Action::FindVerifier { .. }
+                | Action::FilterLines(_)
                 | Action::Report(_)
                 | Action::StartTls => break,
+                Action::CheckSender(asked) => {
+                    pending = Some(Box::pin(self.logins().check_sender(asked)));
+                }
+                Action::CountProof { request, accepted } => {
+                    pending = Some(Box::pin(self.logins().count_proof(request, accepted)));
+                }
                 Action::Commit(commit) => {
                     let ready = self.finish_body(*commit);
                     let shared = Arc::clone(&shared);
@@ -112,7 +121,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
                 Action::ExpandRecipient(recipient) => {
                     let shared = Arc::clone(&shared);
-                    pending = Some(Box::pin(expand(shared, self.transaction, recipient)));
+                    let secure = self.session.is_secure();
+                    pending = Some(Box::pin(expand(shared, self.transaction, secure, recipient)));
+                }
+                Action::FindVerifier { request, user } => {
+                    pending = Some(Box::pin(self.logins().find_verifier(request, user)));
                 }
                 Action::Flush => self.flush().await,
                 Action::Log(event) => {
@@ -166,6 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         if let Some(spill) = self.spill.take() {
             forget(&shared, spill.message).await;
         }
+    }
+
+    fn logins(&self) -> Logins {
+        Logins::new(&self.shared, &self.session)
     }
 
     /// Writes what there is to say.
@@ -298,7 +315,7 @@ async fn forget(shared: &Shared, message: MessageId) {
     let _gone = shared.queue.notice(&DispatcherToQueue::Forget { message }, None).await;
 }
 
-fn facts(origin: &Origin) -> SessionFacts {
+fn facts(origin: &Origin, secure: bool) -> SessionFacts {
     SessionFacts {
         source: origin.source,
         helo: origin.helo.clone(),
@@ -310,14 +327,19 @@ fn facts(origin: &Origin) -> SessionFacts {
         tag: origin.tag.clone(),
         username: (!origin.username.is_empty()).then(|| origin.username.clone()),
         authenticated: origin.authenticated,
-        secure: false,
+        secure,
     }
 }
 
-async fn expand(shared: Arc<Shared>, transaction: u64, recipient: Box<ExpandRecipient>) -> Answer {
+async fn expand(
+    shared: Arc<Shared>,
+    transaction: u64,
+    secure: bool,
+    recipient: Box<ExpandRecipient>,
+) -> Answer {
     let request = DispatcherToLookup::Expand {
         transaction,
-        session: facts(&recipient.origin),
+        session: facts(&recipient.origin, secure),
         sender: recipient.origin.sender.clone(),
         recipient: recipient.recipient.clone(),
     };

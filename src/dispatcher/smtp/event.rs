@@ -5,16 +5,31 @@
 
 use super::action::Ending;
 use super::settings::SessionId;
+use crate::filter::{AuthResult, Phase};
 use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 use crate::proto::escape::{quoted, word};
 
 /// Something to be logged about a session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogEvent {
+    /// Credentials were judged, or could not be.
+    Authentication {
+        /// The user name, as sent.
+        user: String,
+        /// The verdict.
+        result: AuthResult,
+    },
     /// A line too long, or a command sent too early.
     BadInput {
         /// The reply sent.
         reply: String,
+    },
+    /// The client has sent a certificate.
+    Certificate {
+        /// Whether it was required and holds.
+        verified: bool,
+        /// SHA-256 of it, lower-case hexadecimal.
+        fingerprint: String,
     },
     /// The client's name is known.
     Connected {
@@ -54,6 +69,10 @@ pub enum LogEvent {
         /// Whether the client greeted with EHLO.
         extended: bool,
     },
+    /// The connection is encrypted, as [`Secured`](crate::model::tls::Secured::description) says.
+    Secured(String),
+    /// A filter has rewritten something that has no text.
+    RewriteIgnored(Phase),
 }
 
 /// How important a line is: decides the priority in syslog.
@@ -70,7 +89,7 @@ impl LogEvent {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::LoopDetected => Severity::Warning,
+            Self::LoopDetected | Self::RewriteIgnored(_) => Severity::Warning,
             _ => Severity::Info,
         }
     }
@@ -79,9 +98,23 @@ impl LogEvent {
     #[must_use]
     pub fn to_line(&self, session: SessionId) -> String {
         match self {
+            Self::Authentication { user, result } => {
+                let result = match result {
+                    AuthResult::Pass => "ok",
+                    AuthResult::Fail => "permfail",
+                    AuthResult::Error => "tempfail",
+                };
+                let user = word(user.as_bytes());
+                format!("{session} smtp authentication user={user} result={result}")
+            }
             Self::BadInput { reply } => {
                 format!("{session} smtp bad-input result=\"{}\"", quoted(reply.as_bytes()))
             }
+            Self::Certificate { verified, fingerprint } => format!(
+                "{session} smtp cert-check result=\"{}\" fingerprint=\"SHA256:{}\"",
+                if *verified { "verified" } else { "unchecked" },
+                quoted(fingerprint.as_bytes())
+            ),
             Self::Connected { address, host } => format!(
                 "{session} smtp connected address={} host={}",
                 word(address.as_bytes()),
@@ -105,6 +138,12 @@ impl LogEvent {
                 "{session} smtp message msgid={id} size={size} nrcpt={recipients} proto={}",
                 if *extended { "ESMTP" } else { "SMTP" }
             ),
+            Self::Secured(description) => {
+                format!("{session} smtp tls ciphers={}", word(description.as_bytes()))
+            }
+            Self::RewriteIgnored(phase) => {
+                format!("warn: {session} smtp filter cannot rewrite phase={}", phase.name())
+            }
         }
     }
 }
@@ -115,6 +154,7 @@ fn reason(ending: Option<&Ending>) -> String {
         Some(Ending::Disconnect) => "disconnect".to_owned(),
         Some(Ending::IoError(text)) => format!("\"io-error: {}\"", quoted(text.as_bytes())),
         Some(Ending::Timeout) => "timeout".to_owned(),
+        Some(Ending::TlsUnavailable) => "tls-accept-failed".to_owned(),
     }
 }
 
@@ -125,7 +165,21 @@ mod tests {
     #[test]
     fn lines_are_those_that_log_parsers_know() {
         let message = MessageId::new(0xabc).unwrap();
+        let authentication =
+            |user: &str, result| LogEvent::Authentication { user: user.to_owned(), result };
         let cases = [
+            (
+                authentication("a b\n", AuthResult::Pass),
+                "00000000000000ff smtp authentication user=a\\040b\\012 result=ok",
+            ),
+            (
+                authentication("alice", AuthResult::Fail),
+                "00000000000000ff smtp authentication user=alice result=permfail",
+            ),
+            (
+                authentication("", AuthResult::Error),
+                "00000000000000ff smtp authentication user= result=tempfail",
+            ),
             (
                 LogEvent::Connected { address: "[::1]".into(), host: "<unknown>".into() },
                 "00000000000000ff smtp connected address=[::1] host=<unknown>",
@@ -166,6 +220,23 @@ mod tests {
             (
                 LogEvent::Disconnected(Some(Ending::IoError("reset".into()))),
                 "00000000000000ff smtp disconnected reason=\"io-error: reset\"",
+            ),
+            (
+                LogEvent::Disconnected(Some(Ending::TlsUnavailable)),
+                "00000000000000ff smtp disconnected reason=tls-accept-failed",
+            ),
+            (
+                LogEvent::Secured("TLSv1.3:TLS_AES_256_GCM_SHA384:256".into()),
+                "00000000000000ff smtp tls ciphers=TLSv1.3:TLS_AES_256_GCM_SHA384:256",
+            ),
+            (
+                LogEvent::Certificate { verified: true, fingerprint: "0af9".into() },
+                "00000000000000ff smtp cert-check result=\"verified\" fingerprint=\"SHA256:0af9\"",
+            ),
+            (
+                LogEvent::Certificate { verified: false, fingerprint: "0af9".into() },
+                "00000000000000ff smtp cert-check result=\"unchecked\" \
+                 fingerprint=\"SHA256:0af9\"",
             ),
             (LogEvent::LoopDetected, "warn: loop detected"),
         ];

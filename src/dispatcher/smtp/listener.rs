@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use super::{Peer, Session, SessionId, Settings};
+use super::mechanisms::Offer;
+use super::{AuthSettings, Peer, Session, SessionId, Settings};
 use crate::config::{Config, Endpoint, Listener};
 use crate::dispatcher::shared::{Counted, Shared};
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
@@ -43,6 +44,13 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
     }
     settings.dsn = listener.dsn;
     settings.pipelining = listener.pipelining;
+    settings.auth = listener.auth.map(|auth| AuthSettings {
+        required: auth.required,
+        table: auth.table,
+        scram: false,
+    });
+    settings.received_auth = listener.received_auth;
+    settings.senders = listener.senders;
     settings.masks_source = listener.mask_source;
     settings.tag = Arc::from(listener.tag.as_str());
     settings.max_message_size = config.smtp.max_message_size;
@@ -67,19 +75,21 @@ pub fn serve(
     socket.set_nonblocking(true)?;
     let socket = TcpListener::from_std(socket)?;
     let setup = &shared.setup;
-    let settings = Arc::new(settings_of(&setup.config, listener, &setup.server_name));
+    let settings = settings_of(&setup.config, listener, &setup.server_name);
+    let users = listener.auth.and_then(|auth| auth.table);
+    let offer = Arc::new(Offer::new(settings, users));
     let hostnames = listener
         .hostnames
         .and_then(|id| setup.config.table(id))
         .map(|table| Arc::<str>::from(table.name.as_str()));
-    tokio::spawn(accept(Arc::clone(shared), socket, settings, hostnames, accepting));
+    tokio::spawn(accept(Arc::clone(shared), socket, offer, hostnames, accepting));
     Ok(())
 }
 
 async fn accept(
     shared: Arc<Shared>,
     socket: TcpListener,
-    settings: Arc<Settings>,
+    offer: Arc<Offer>,
     hostnames: Option<Arc<str>>,
     mut accepting: watch::Receiver<Accepting>,
 ) {
@@ -108,8 +118,8 @@ async fn accept(
         match accepted {
             Ok((stream, address)) => {
                 let shared = Arc::clone(&shared);
-                let (settings, hostnames) = (Arc::clone(&settings), hostnames.clone());
-                tokio::spawn(session(shared, settings, hostnames, stream, address));
+                let (offer, hostnames) = (Arc::clone(&offer), hostnames.clone());
+                tokio::spawn(session(shared, offer, hostnames, stream, address));
             }
             Err(error) => {
                 tracing::warn!("warn: smtp: cannot accept: {error}");
@@ -121,7 +131,7 @@ async fn accept(
 
 async fn session(
     shared: Arc<Shared>,
-    settings: Arc<Settings>,
+    offer: Arc<Offer>,
     hostnames: Option<Arc<str>>,
     stream: TcpStream,
     address: std::net::SocketAddr,
@@ -136,6 +146,7 @@ async fn session(
     let counted = if client.is_ipv4() { &shared.counters.inet4 } else { &shared.counters.inet6 };
     let _counted = (Counted::new(&shared.counters.sessions), Counted::new(counted));
     let Ok(id) = shared.random() else { return };
+    let settings = offer.settings(&shared).await;
     let idle_timeout = settings.idle_timeout;
     let session = Session::new(SessionId(id), settings, peer);
     let naming = Arc::clone(&shared);

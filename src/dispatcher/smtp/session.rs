@@ -17,13 +17,16 @@ use memchr::memchr;
 
 use super::action::{Action, Answer, Ending, Refusal, RequestId};
 use super::event::LogEvent;
+use super::filters::Filters;
 use super::input::InputBuffer;
 use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
 use super::state::{Committing, Greeting, Outcome, State};
 use super::transaction::Transaction;
+use crate::filter::Event;
 use crate::message::{Fault, Reached};
 use crate::model::envelope::Source;
 use crate::model::limits;
+use crate::model::tls::Secured;
 use crate::proto::address::is_host_name;
 use crate::proto::command::{self, Verb};
 use crate::proto::reply;
@@ -41,6 +44,10 @@ pub struct Session {
     pub(super) peer: Peer,
     pub(super) state: State,
     pub(super) greeting: Option<Greeting>,
+    /// How the connection is encrypted, if it is.
+    pub(super) secured: Option<Box<Secured>>,
+    /// Who has logged in.
+    pub(super) login: Option<Box<str>>,
     pub(super) transaction: Option<Box<Transaction>>,
     /// Messages committed.
     pub(super) messages: u32,
@@ -55,7 +62,9 @@ pub struct Session {
     /// Whether the shell has pieces of a body that will not be committed.
     discards: bool,
     /// Whether the output holds a reply that may not wait for an answer.
-    urgent: bool,
+    pub(super) urgent: bool,
+    /// The filters of the listener, once they know of the session.
+    pub(super) filters: Option<Box<Filters>>,
     /// How the connection ended while a commit was under way.
     pub(super) ended: Option<Ending>,
 }
@@ -65,12 +74,15 @@ impl Session {
     #[must_use]
     pub fn new(id: SessionId, settings: Arc<Settings>, mut peer: Peer) -> Self {
         peer.hostname = peer.hostname.map(|name| checked_hostname(peer.source, name));
+        let filtered = settings.filter.is_some();
         Self {
             id,
             settings,
             peer,
-            state: State::Banner,
+            state: if filtered { State::Opening { request: None } } else { State::Banner },
             greeting: None,
+            secured: None,
+            login: None,
             transaction: None,
             messages: 0,
             requests: 0,
@@ -80,6 +92,7 @@ impl Session {
             announced: false,
             discards: false,
             urgent: false,
+            filters: None,
             ended: None,
         }
     }
@@ -135,9 +148,15 @@ impl Session {
     pub fn answer(&mut self, answer: Answer) {
         let fits = match (&answer, &self.state) {
             (Answer::Hostname(_), _) => self.peer.hostname.is_none(),
+            (Answer::Secured(_), State::Handshaking) => self.arrived.is_none(),
             (Answer::MessageId(id, _), State::Leasing { request, .. })
+            | (Answer::Authenticated(id, _), State::Authenticating { request, .. })
             | (Answer::Recipient(id, _), State::Expanding { request, .. })
-            | (Answer::Commit(id, _), State::Committing { request, .. }) => id == request,
+            | (Answer::Sender(id, _), State::CheckingSender { request, .. })
+            | (Answer::Verifier(id, _), State::Verifying { request, .. })
+            | (Answer::Commit(id, _), State::Committing { request, .. })
+            | (Answer::Filtered(id, _), State::Filtering { request, .. })
+            | (Answer::Filters(id, _), State::Opening { request: Some(request) }) => id == request,
             _ => false,
         };
         match answer {
@@ -176,6 +195,9 @@ impl Session {
     /// The connection is gone, or was silent for too long. Further polls log that and return
     /// [`Action::Close`]; a commit under way is waited for.
     pub fn end(&mut self, ending: Ending) {
+        if ending == Ending::Timeout {
+            self.report(|| Event::Timeout);
+        }
         if self.is_committing() {
             self.ended.get_or_insert(ending);
         } else {
@@ -187,6 +209,9 @@ impl Session {
     fn next_notice(&mut self) -> Option<Action> {
         if std::mem::take(&mut self.discards) {
             return Some(Action::DiscardBody);
+        }
+        if let Some(report) = self.next_report() {
+            return Some(Action::Report(report));
         }
         let host = self.peer.hostname.as_deref()?;
         if !self.announced {
@@ -205,16 +230,10 @@ impl Session {
         output: &mut Vec<u8>,
     ) -> Option<Action> {
         match &mut self.state {
-            State::Banner => {
-                self.state = State::Command;
-                let banner = format!("220 {} ESMTP Pillarbox", self.server_name());
-                self.urgent = true;
-                reply::write_line(output, &banner);
-                None
-            }
+            State::Banner => self.greet_client(output),
             State::Body(_) => self.body_step(input, output),
             State::Closed => Some(Action::Close),
-            State::Command => self.command_step(now, input, output),
+            State::Command | State::Exchanging(_) => self.command_step(now, input, output),
             State::Overlong { dropped } => {
                 let (count, ends) = match memchr(b'\n', input.as_slice()) {
                     Some(end) => (end, true),
@@ -230,11 +249,31 @@ impl Session {
                 }
                 None
             }
-            State::Committing { .. }
+            State::Securing => self.start_handshake(input, output),
+            State::Authenticating { .. }
+            | State::CheckingSender { .. }
+            | State::Committing { .. }
             | State::Expanding { .. }
+            | State::Handshaking
             | State::Leasing { .. }
-            | State::Naming { .. } => self.answer_step(output),
+            | State::Naming { .. }
+            | State::Verifying { .. } => self.answer_step(output),
+            State::Filtering { .. } => self.filtering_step(now, output),
+            State::Opening { .. } => self.opening_step(output),
         }
+    }
+
+    /// Greets, after the handshake on a listener that has it first.
+    fn greet_client(&mut self, output: &mut Vec<u8>) -> Option<Action> {
+        if self.awaits_first_handshake() {
+            return self.start_first_handshake();
+        }
+        self.state = State::Command;
+        let banner = format!("220 {} ESMTP Pillarbox", self.server_name());
+        self.urgent = true;
+        self.write(&banner, output);
+        self.report_greeting();
+        None
     }
 
     /// Runs the next command, if its line is complete.
@@ -271,9 +310,16 @@ impl Session {
             self.bad_input(refused, output);
             return None;
         }
+        if matches!(self.state, State::Exchanging(_)) {
+            self.urgent = true;
+            let action = self.exchange_line(line, output);
+            input.consume(end + 1);
+            return action;
+        }
         let command = command::parse(line);
         let grouped = matches!(command.map(|c| c.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset));
         self.urgent |= !grouped;
+        self.report_command(command.map(|c| c.verb), line);
         let outcome = match command {
             Some(command) => self.execute(command, now, output),
             None => reply::UNRECOGNIZED.into(),
@@ -334,16 +380,21 @@ impl Session {
                     self.bad_input(reply::NO_PIPELINING, output);
                     return None;
                 }
-                self.end_of_data(fault, output)
+                self.end_of_content(fault, output)
             }
         }
     }
 
-    fn end_of_data(&mut self, fault: Option<Fault>, output: &mut Vec<u8>) -> Option<Action> {
+    /// The end of a message that is not refused by its filters.
+    pub(super) fn end_of_data(
+        &mut self,
+        fault: Option<Fault>,
+        output: &mut Vec<u8>,
+    ) -> Option<Action> {
         self.state = State::Command;
-        let mut transaction = self.transaction.take()?;
+        let refusal = self.transaction.as_ref()?.refusal;
         self.urgent = true;
-        let refused = match (fault, transaction.refusal) {
+        let refused = match (fault, refusal) {
             (Some(Fault::Loop), _) => {
                 self.events.push_back(LogEvent::LoopDetected);
                 reply::LOOP
@@ -355,7 +406,7 @@ impl Session {
             (None, Some(Refusal::Timeout)) => reply::TIMED_OUT,
             (None, None) => {
                 let request = self.next_request();
-                let commit = Box::new(transaction.into_commit(request));
+                let commit = Box::new(self.transaction.take()?.into_commit(request));
                 let message = Box::new(Committing {
                     id: commit.message,
                     size: commit.size(),
@@ -371,8 +422,8 @@ impl Session {
                 return Some(Action::Commit(commit));
             }
         };
-        self.discards |= transaction.drop_body();
         self.reply(refused, b"DATA", output);
+        self.roll_back();
         None
     }
 
@@ -380,6 +431,7 @@ impl Session {
     pub(super) fn roll_back(&mut self) {
         if let Some(mut transaction) = self.transaction.take() {
             self.discards |= transaction.drop_body();
+            self.report_rollback();
         }
     }
 
@@ -407,16 +459,23 @@ impl Session {
 
     /// Writes a reply, and logs it if it refuses `command`.
     pub(super) fn reply(&mut self, line: &str, command: &[u8], output: &mut Vec<u8>) {
-        reply::write_line(output, line);
+        self.write(line, output);
         if reply::refuses(line) {
             let command = without_credentials(command).into_owned();
             self.events.push_back(LogEvent::FailedCommand { command, reply: line.to_owned() });
         }
     }
 
+    /// Writes one line of a reply.
+    pub(super) fn write(&mut self, line: &str, output: &mut Vec<u8>) {
+        let start = output.len();
+        reply::write_line(output, line);
+        self.report_reply(output.get(start..).unwrap_or_default());
+    }
+
     /// Refuses input that is not even a command, and ends the session.
     fn bad_input(&mut self, line: &str, output: &mut Vec<u8>) {
-        reply::write_line(output, line);
+        self.write(line, output);
         self.events.push_back(LogEvent::BadInput { reply: line.to_owned() });
         self.close(None);
     }
@@ -426,6 +485,7 @@ impl Session {
             return;
         }
         self.roll_back();
+        self.report(|| Event::LinkDisconnect);
         self.peer.hostname.get_or_insert_with(|| UNKNOWN_HOSTNAME.into());
         self.events.push_back(LogEvent::Disconnected(ending));
         self.state = State::Closed;
@@ -442,12 +502,17 @@ fn checked_hostname(source: Source, name: Box<str>) -> Box<str> {
     if is_host_name(host) { host.into() } else { UNKNOWN_HOSTNAME.into() }
 }
 
-/// A command line as it may be logged: of AUTH, only the mechanism.
+/// A command line as it may be logged: of AUTH, only the mechanism, and of what follows it, what
+/// that would be.
 fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let is_auth = words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
     match (is_auth, words.next(), words.next()) {
-        (true, Some(mechanism), Some(_)) => Cow::Owned([b"AUTH ", mechanism, b" (...)"].concat()),
+        (true, Some(mechanism), Some(_)) => {
+            let hidden: &[u8] =
+                if mechanism.eq_ignore_ascii_case(b"LOGIN") { b" (username)" } else { b" (...)" };
+            Cow::Owned([b"AUTH ", mechanism, hidden].concat())
+        }
         _ => Cow::Borrowed(line),
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::config::{FilterId, Senders, TableId, TlsMode};
 use crate::model::envelope::Source;
 use crate::model::limits;
 
@@ -16,9 +18,23 @@ pub const MAX_RECIPIENTS: usize = 1000;
 /// Default of `smtp limit max-mails`.
 pub const MAX_MESSAGES: u32 = 100;
 
+/// `auth` and `auth-optional`: AUTH is offered, on encrypted sessions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AuthSettings {
+    /// Whether it is required before MAIL: `auth`.
+    pub required: bool,
+    /// Users with their passwords, for the shell; the system's accounts without it.
+    pub table: Option<TableId>,
+    /// Whether SCRAM-SHA-256 (and -PLUS, if the connection can be bound) is offered besides PLAIN
+    /// and LOGIN: every user of the table has a verifier.
+    pub scram: bool,
+}
+
 /// What one listener demands and offers. Shared by all of its sessions.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether clients can log in.
+    pub auth: Option<AuthSettings>,
     /// Name by which we greet, and the domain of addresses without one.
     pub hostname: Arc<str>,
     /// The `hostname` option of the listener, else the server name: the domain that header
@@ -31,10 +47,26 @@ pub struct Settings {
     pub dsn: bool,
     /// Whether commands may be sent without waiting (RFC 2920); off with `no-pipelining`.
     pub pipelining: bool,
+    /// Whether content may be sent in chunks (RFC 3030); off with `no-chunking`.
+    pub chunking: bool,
+    /// Whether addresses and headers may be in UTF-8 (RFC 6531); off with `no-smtputf8`.
+    pub smtputf8: bool,
+    /// Whether [`Self::max_messages`] and [`Self::max_recipients`] are told (RFC 9422); off with
+    /// `no-limits`.
+    pub limits: bool,
+    /// Which addresses those who have logged in may send from.
+    pub senders: Option<Senders>,
+    /// Whether the Received header of an encrypted session says who has logged in:
+    /// `received-auth`.
+    pub received_auth: bool,
     /// Whether the client is left out of the Received header: `mask-src`.
     pub masks_source: bool,
+    /// Filter or chain that decides about its sessions.
+    pub filter: Option<FilterId>,
     /// Name that rules match with `tag`; empty without one.
     pub tag: Arc<str>,
+    /// Encryption; `None` where it is not offered.
+    pub tls: Option<TlsOffer>,
     /// Largest message, in bytes as received with one byte a line end.
     pub max_message_size: u64,
     /// Recipients of one message.
@@ -53,19 +85,51 @@ impl Settings {
     pub fn new(hostname: &str) -> Self {
         let hostname = Arc::<str>::from(hostname);
         Self {
+            auth: None,
             listener_name: Arc::clone(&hostname),
             hostname,
             completes_headers: false,
             dsn: true,
             pipelining: true,
+            chunking: false,
+            smtputf8: false,
+            limits: false,
+            senders: None,
+            received_auth: false,
             masks_source: false,
+            filter: None,
             tag: Arc::from(""),
+            tls: None,
             max_message_size: limits::MESSAGE_SIZE,
             max_recipients: MAX_RECIPIENTS,
             max_messages: MAX_MESSAGES,
             zone: TimeZone::UTC,
             idle_timeout: IDLE_TIMEOUT,
         }
+    }
+}
+
+/// Encryption of a listener's sessions.
+#[derive(Clone, Debug)]
+pub struct TlsOffer {
+    /// When a session is encrypted.
+    pub mode: TlsMode,
+    /// Whether a handshake can succeed now, which changes while sessions run. STARTTLS is answered
+    /// 454 while it cannot: the key was not loaded, or *keys* does not answer.
+    available: Arc<AtomicBool>,
+}
+
+impl TlsOffer {
+    /// What a listener offers, as long as `available` says so.
+    #[must_use]
+    pub fn new(mode: TlsMode, available: Arc<AtomicBool>) -> Self {
+        Self { mode, available }
+    }
+
+    /// Whether a handshake can succeed now.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Relaxed)
     }
 }
 

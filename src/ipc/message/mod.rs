@@ -4,6 +4,7 @@
 //! is said at the request. An empty reply refuses. A variant that *carries a descriptor* is sent
 //! with exactly one.
 
+pub mod auth;
 pub mod client;
 pub mod control;
 pub mod lookup;

@@ -29,6 +29,12 @@ pub enum ParentToRole {
         /// Whether it was done; not, if it was so already.
         done: bool,
     },
+    /// Answer to [`RoleToParent::StartAuthWorker`]; carries a descriptor, the channel to the worker,
+    /// if it went well.
+    AuthWorker {
+        /// Why there is none; temporary.
+        error: Option<String>,
+    },
     /// A piece of the serialised [`Setup`], the last one marked (notice).
     Configure {
         /// The bytes.
@@ -285,6 +291,9 @@ pub enum RoleToParent {
         /// How the process is confined, in words.
         confinement: String,
     },
+    /// Start an auth worker (request; answered by [`ParentToRole::AuthWorker`]). The parent learns
+    /// nothing of what it checks.
+    StartAuthWorker,
     /// Start the program of a table, in place of an earlier one (request; answered by
     /// [`ParentToRole::TableProgram`]).
     StartTableProgram {
@@ -318,6 +327,7 @@ impl RoleToParent {
             Self::LookUpUser { .. }
             | Self::OpenFile { .. }
             | Self::OpenMap { .. }
+            | Self::StartAuthWorker
             | Self::StartReader(_)
             | Self::StartTableProgram { .. } => role == Role::Lookup,
             // Never of its own accord.

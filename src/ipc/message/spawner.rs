@@ -41,6 +41,9 @@ pub enum ParentToSpawner {
         /// Name of the account.
         name: String,
     },
+    /// Start an auth worker (request, carries a descriptor: its channel to lookup; answered by
+    /// [`SpawnerToParent::Started`]).
+    StartAuthWorker,
     /// Start the program of a table, in place of an earlier one (request, carries a descriptor: its
     /// standard input and output; answered by [`SpawnerToParent::Started`]).
     StartTableProgram(ProgramOrder),
@@ -122,8 +125,8 @@ pub enum SpawnerToParent {
         /// Name of the user in it.
         name: String,
     },
-    /// Answer to [`ParentToSpawner::StartReader`], [`ParentToSpawner::StartTableProgram`] and
-    /// [`ParentToSpawner::StartWorker`].
+    /// Answer to [`ParentToSpawner::StartAuthWorker`], [`ParentToSpawner::StartReader`],
+    /// [`ParentToSpawner::StartTableProgram`] and [`ParentToSpawner::StartWorker`].
     Started {
         /// Why it could not be started.
         error: Option<String>,
@@ -166,6 +169,8 @@ pub enum SpawnerToWorker {
 /// What a worker is for.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Duty {
+    /// Checking one password for lookup, the channel to which is its second descriptor.
+    Authenticate,
     /// Local deliveries of one identity; the channel to the dispatcher is its second descriptor.
     Deliver(WorkerOrder),
     /// Reading `.forward` files and included lists for lookup, the channel to which is its second

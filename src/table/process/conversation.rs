@@ -140,17 +140,16 @@ impl<T> Conversation<T> {
         own.into_iter().chain(first).min()
     }
 
-    /// Whether the program has registered `service`. Others can be asked for all the same.
-    #[must_use]
-    pub fn offers(&self, service: Service) -> bool {
-        self.registered.contains(&service)
-    }
-
-    /// Asks. `id` is drawn at random for each request.
+    /// Asks. `id` is drawn at random for each request. A program is asked also for what it has not
+    /// registered, but never for [`Service::Auth`], whose key holds a password: that is
+    /// [`RequestError::NotOffered`].
     pub fn ask(&mut self, now: Moment, token: T, id: u32, request: Request) {
         let key = request.key().unwrap_or_default();
+        let is_password = matches!(request, Request::Check { service: Service::Auth, .. });
         let error = if key.len() > limits::KEY {
-            self.say(Notice::LongKey(key.to_owned()));
+            if !is_password {
+                self.say(Notice::LongKey(key.to_owned()));
+            }
             Some(RequestError::Key)
         } else if key.contains(['\r', '\n', '\0']) {
             Some(RequestError::Key)
@@ -276,7 +275,14 @@ impl<T> Conversation<T> {
     /// Asks the first that waits, if the program has nothing to do.
     fn ask_next(&mut self, now: Moment) {
         let Phase::Ready { asked: asked @ None, .. } = &mut self.phase else { return };
-        let Some(Waiting { token, id, request, .. }) = self.waiting.pop_front() else { return };
+        let (token, id, request) = loop {
+            let Some(Waiting { token, id, request, .. }) = self.waiting.pop_front() else { return };
+            let is_password = matches!(request, Request::Check { service: Service::Auth, .. });
+            if !is_password || self.registered.contains(&Service::Auth) {
+                break (token, id, request);
+            }
+            self.actions.push(Action::Answer(token, Err(RequestError::NotOffered)));
+        };
         self.actions.push(Action::Write(wire::request(&self.table, now.wall, id, &request)));
         *asked = Some(Asked { token, id, request, deadline: now.uptime + limits::REQUEST });
     }

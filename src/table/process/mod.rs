@@ -114,6 +114,9 @@ pub enum RequestError {
     /// The key cannot be part of a line, or is too long.
     #[error("the key cannot be asked for")]
     Key,
+    /// The program does not check passwords: it has not registered that.
+    #[error("the table program does not check passwords")]
+    NotOffered,
     /// The program says that it could not do it.
     #[error("the table program answered with an error")]
     Refused,

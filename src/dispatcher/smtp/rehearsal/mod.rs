@@ -10,18 +10,30 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Lease, LogEvent, Peer,
-    Refusal, Session, SessionId, Settings,
+    Action, Answer, Authenticate, Authenticated, CheckSender, Commit, Ending, ExpandRecipient,
+    Expansion, FoundVerifier, InputBuffer, Lease, LogEvent, Peer, Refusal, Session, SessionId,
+    Settings,
 };
 use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
+use crate::model::tls::Secured;
 
 pub use exercise::exercise;
 
 /// Answers of the outside.
 pub struct Script {
+    /// The verdict on credentials.
+    pub authenticate: fn(&Authenticate) -> Authenticated,
+    /// What a proof of SCRAM comes to.
+    pub count: fn(bool) -> Authenticated,
+    /// The verifier of a user.
+    pub verifier: fn(&str) -> Result<String, ()>,
+    /// Whether a user may send from an address.
+    pub allow: fn(&CheckSender) -> Option<bool>,
     /// The answer to each RCPT.
     pub expand: fn(&ExpandRecipient) -> Expansion,
+    /// What TLS handshakes come to; an error is the text of the log line.
+    pub handshake: Result<Secured, &'static str>,
     /// Why no message id is leased.
     pub lease: Result<(), Refusal>,
     /// What storing a taken piece of a body comes to.
@@ -35,7 +47,14 @@ pub struct Script {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            authenticate: |_| Authenticated::Accepted,
+            count: |accepted| {
+                if accepted { Authenticated::Accepted } else { Authenticated::Rejected }
+            },
+            verifier: |_| Err(()),
+            allow: |_| Some(true),
             expand: |_| Expansion::Accepted(vec![route()]),
+            handshake: Ok(secured()),
             lease: Ok(()),
             store: Ok(()),
             commit: Ok(()),
@@ -53,6 +72,19 @@ pub fn route() -> Sealed {
     match Key::new([0; 32]).seal(&0_u8) {
         Ok(sealed) => sealed,
         Err(error) => unreachable!("a number can be serialised: {error}"),
+    }
+}
+
+/// What most clients agree on with a server.
+#[must_use]
+pub fn secured() -> Secured {
+    Secured {
+        version: "TLSv1.3".to_owned(),
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+        bits: 256,
+        verified: false,
+        fingerprint: None,
+        exporter: Some([7; 32]),
     }
 }
 
@@ -145,15 +177,25 @@ impl Rehearsal {
         self.largest_output = self.largest_output.max(self.output.len());
         match action {
             // Nothing is offered yet that asks these.
-            Action::Authenticate(_)
-            | Action::CheckSender(_)
+            Action::BeginFilters { .. }
             | Action::Close
             | Action::Filter(_)
-            | Action::FindVerifier { .. }
-            | Action::Report(_)
-            | Action::StartTls => {
+            | Action::FilterLines(_)
+            | Action::Report(_) => {
                 self.written.append(&mut self.output);
                 self.closed = true;
+            }
+            Action::Authenticate(asked) => {
+                let verdict = (self.script.authenticate)(&asked);
+                self.session.answer(Answer::Authenticated(asked.request, verdict));
+            }
+            Action::CheckSender(asked) => {
+                let allowed = (self.script.allow)(&asked);
+                self.session.answer(Answer::Sender(asked.request, allowed));
+            }
+            Action::CountProof { request, accepted } => {
+                let verdict = (self.script.count)(accepted);
+                self.session.answer(Answer::Authenticated(request, verdict));
             }
             Action::Commit(commit) => {
                 let mut body = std::mem::take(&mut self.pieces);
@@ -171,6 +213,11 @@ impl Rehearsal {
                 let expansion = (self.script.expand)(&expand);
                 self.session.answer(Answer::Recipient(expand.request, expansion));
             }
+            Action::FindVerifier { request, user } => {
+                let found = (self.script.verifier)(&user);
+                let found = found.map(|text| FoundVerifier { text, nonce: [7; 18] });
+                self.session.answer(Answer::Verifier(request, found));
+            }
             Action::Flush => self.written.append(&mut self.output),
             Action::Log(event) => self.events.push(event),
             Action::NewMessageId(request) => {
@@ -182,6 +229,16 @@ impl Rehearsal {
             Action::Receive => {
                 self.written.append(&mut self.output);
                 return true;
+            }
+            Action::StartTls => {
+                self.written.append(&mut self.output);
+                match &self.script.handshake {
+                    Ok(secured) => self.session.answer(Answer::Secured(Box::new(secured.clone()))),
+                    Err(text) => {
+                        let text = format!("handshake failed: {text}");
+                        self.session.end(Ending::IoError(text));
+                    }
+                }
             }
             Action::TakeBody => {
                 let piece = self.session.take_body();

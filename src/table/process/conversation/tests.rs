@@ -88,8 +88,34 @@ fn what_is_asked_before_the_program_is_ready_waits_for_it() {
     scene.talk.started(scene.moment());
     scene.talk.actions();
     assert_eq!(scene.said("register|domain\nregister|ready\n"), [question(1, "a")]);
-    assert!(scene.talk.offers(Service::Domain));
-    assert!(!scene.talk.offers(Service::Auth));
+}
+
+#[test]
+fn passwords_go_only_to_programs_that_check_them_and_into_no_log() {
+    let ask = |scene: &mut Scene, key: &str| {
+        let request = Request::Check { service: Service::Auth, key: key.to_owned() };
+        scene.talk.ask(scene.moment(), 1, 1, request);
+        scene.talk.actions()
+    };
+    let not_offered = || Action::Answer(1, Err(RequestError::NotOffered));
+    let mut scene = Scene::ready();
+    assert_eq!(ask(&mut scene, "user:Secret"), [not_offered()]);
+    assert_eq!(scene.ask(2, "b"), [question(2, "b")]);
+    assert_eq!(ask(&mut scene, "user:Secret"), []);
+    let both = [Action::Answer(2, FOUND), not_offered()];
+    assert_eq!(scene.said("check-result|00000002|found\n"), both);
+
+    let mut scene = Scene::new();
+    // What it can do is known once it has said so.
+    assert_eq!(ask(&mut scene, "user:Secret"), []);
+    scene.talk.started(scene.moment());
+    scene.talk.actions();
+    let asked = "table|0.1|9.000000|t|check|auth|00000001|user:Secret\n";
+    let said = scene.said("register|auth\nregister|ready\n");
+    assert_eq!(said, [Action::Write(asked.to_owned())]);
+    for key in ["a".repeat(limits::KEY + 1), "user:pass\nword".to_owned()] {
+        assert_eq!(ask(&mut scene, &key), [Action::Answer(1, Err(RequestError::Key))]);
+    }
 }
 
 #[test]

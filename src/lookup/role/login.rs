@@ -1,0 +1,241 @@
+//! Logins: what tables and programs are asked for them, and whether a user may be a sender.
+
+use zeroize::Zeroizing;
+
+use super::Lookup;
+use crate::config::{TableId, TableSource};
+use crate::ipc::blob::Blob;
+use crate::ipc::message::lookup::{Credentials as Verdict, Password};
+use crate::model::ReversePath;
+use crate::model::envelope::Source;
+use crate::table::process::RequestError;
+use crate::table::{Answer, Question, Service, value};
+
+/// Entries of a map that are read to see what its hashes are like.
+const SAMPLES: usize = 64;
+
+impl Lookup {
+    /// What a client is told that sends a user and a password.
+    pub(super) async fn authenticate(
+        &self,
+        table: Option<TableId>,
+        user: Blob,
+        password: Password,
+        source: Source,
+    ) -> Verdict {
+        let check = async {
+            match table {
+                None => self.logins.check_account(user.0, password, source).await,
+                Some(table) => self.check_entry(table, &user.0, password).await,
+            }
+        };
+        self.logins.judge(source, check).await
+    }
+
+    async fn check_entry(&self, table: TableId, user: &[u8], password: Password) -> Verdict {
+        // A table has no other text.
+        let user = std::str::from_utf8(user).unwrap_or_default();
+        if self.is_program(table) {
+            match self.ask_program(table, user, &password).await {
+                Ok(true) => return Verdict::Accepted,
+                Ok(false) => return Verdict::Rejected,
+                Err(RequestError::NotOffered) => {}
+                Err(error) => {
+                    self.warn_about(table, user, &error);
+                    return Verdict::Failed;
+                }
+            }
+        }
+        let Ok(hash) = self.hash_of(table, user).await else { return Verdict::Failed };
+        if hash.is_none() && !self.logins.has_samples(table) {
+            self.look_at(table).await;
+        }
+        match self.logins.check_hash(table, user, hash, password).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                self.warn_about(table, user, &error);
+                Verdict::Rejected
+            }
+        }
+    }
+
+    /// Asks a program that checks passwords itself.
+    async fn ask_program(
+        &self,
+        table: TableId,
+        user: &str,
+        password: &Password,
+    ) -> Result<bool, RequestError> {
+        // What cannot be part of the question is nobody's password. The question is not kept.
+        let Ok(password) = std::str::from_utf8(&password.0) else { return Ok(false) };
+        match self.programs.log_in(table, format!("{user}:{password}")).await {
+            Err(RequestError::Key) => Ok(false),
+            other => other,
+        }
+    }
+
+    /// The text form of a user's verifier, or of one that no password fits.
+    pub(super) async fn verifier(
+        &self,
+        table: TableId,
+        user: &str,
+        source: Source,
+    ) -> Result<String, ()> {
+        let user = user.to_ascii_lowercase();
+        // What is refused anyway need not be looked up.
+        let hash = match self.logins.refuses(source) {
+            true => None,
+            false => self.hash_of(table, &user).await?,
+        };
+        if hash.is_none() && !self.logins.has_samples(table) {
+            self.look_at(table).await;
+        }
+        Ok(self.logins.verifier(table, &user, hash).to_string())
+    }
+
+    /// Whether everybody in a table has a verifier. Of what programs hold that is not known.
+    pub(super) async fn offers_scram(&self, table: TableId) -> bool {
+        let is_verifier = |text: &str| {
+            let hash = value::login_hash(text);
+            hash.is_ok_and(|hash| hash.parse::<crate::proto::scram::Verifier>().is_ok())
+        };
+        if let Some(entries) = self.tables.get(table) {
+            return self.verifiers.of(table, &entries, || {
+                let all = entries
+                    .keys()
+                    .all(|key| entries.value(&key).is_some_and(|text| is_verifier(&text)));
+                all && !entries.is_empty()
+            });
+        }
+        match self.maps.open_now(table).await {
+            Some(map) => self.verifiers.of(table, &map, || {
+                let (mut some, mut all) = (false, true);
+                let read = map.each(|_, text| {
+                    some = true;
+                    all = is_verifier(text);
+                    all
+                });
+                read.is_ok() && some && all
+            }),
+            None => false,
+        }
+    }
+
+    /// Whether `user` may send as `sender`; `None` if it is not known.
+    pub(super) async fn may_send(
+        &self,
+        table: TableId,
+        user: &str,
+        sender: &ReversePath,
+    ) -> Option<bool> {
+        let key = user.to_ascii_lowercase();
+        let question = Question::Value { table, service: Service::Mailaddrmap, key };
+        let text = match self.answer_to(&question).await {
+            Answer::Value(Some(text)) => text,
+            Answer::Value(None) => return Some(false),
+            _ => return None,
+        };
+        allows(&text, sender, self.setup.config.smtp.sub_address_delimiter)
+    }
+
+    /// The hash of a user; `None` if there is no such user.
+    async fn hash_of(&self, table: TableId, user: &str) -> Result<Option<Zeroizing<String>>, ()> {
+        let key = user.to_ascii_lowercase();
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let question = Question::Value { table, service: Service::Credentials, key };
+        match self.answer_to(&question).await {
+            Answer::Value(Some(text)) => {
+                let text = Zeroizing::new(text);
+                value::login_hash(&text).map(Some).map_err(|error| {
+                    self.warn_about(table, user, &error);
+                })
+            }
+            Answer::Value(None) => Ok(None),
+            _ => {
+                self.warn_about(table, user, &"the table cannot be read");
+                Err(())
+            }
+        }
+    }
+
+    /// Sees what the hashes of a table are like, once.
+    async fn look_at(&self, table: TableId) {
+        let mut seen = Vec::new();
+        if let Some(entries) = self.tables.get(table) {
+            let keys: Vec<String> = entries.keys().take(SAMPLES).collect();
+            seen.extend(keys.iter().filter_map(|key| value::login_hash(&entries.value(key)?).ok()));
+        } else if let Some(map) = self.maps.open_now(table).await {
+            let read = map.each(|_, text| {
+                seen.extend(value::login_hash(text));
+                seen.len() < SAMPLES
+            });
+            // What was read before an error will do.
+            let _partly = read;
+        }
+        for hash in seen {
+            self.logins.remember(table, hash);
+        }
+    }
+
+    fn is_program(&self, table: TableId) -> bool {
+        let source = self.setup.config.table(table).map(|table| &table.source);
+        matches!(source, Some(TableSource::Program { .. }))
+    }
+
+    fn warn_about(&self, table: TableId, user: &str, reason: &dyn std::fmt::Display) {
+        let name = self.setup.config.table(table).map_or("", |table| table.name.as_str());
+        let user = user.escape_debug();
+        tracing::warn!("warn: user credentials lookup fail for {name}:{user}: {reason}");
+    }
+}
+
+/// Whether a list of addresses lets its user send as `sender`; `None` if it is no list.
+///
+/// Each entry is a user, a domain after `@`, or both; it matches when all it has does. `@` stands for
+/// everything, and alone for the null sender. The part of a user after `delimiter` is left out,
+/// unless the entry has one.
+fn allows(list: &str, sender: &ReversePath, delimiter: char) -> Option<bool> {
+    let addresses = value::mail_addresses(list).ok()?;
+    Some(addresses.contain(sender.as_str(), delimiter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Mailbox;
+
+    #[test]
+    fn senders_that_a_user_may_use() {
+        const ALICE: &str = "alice@example.org, @sub.example.org";
+        // Cases of sessions are named: the reply there follows from this.
+        let cases = [
+            ("smtp 190", ALICE, "a@b", Some(false)),
+            ("smtp 190", ALICE, "", Some(false)),
+            ("smtp 191", ALICE, "x@SUB.example.org", Some(true)),
+            ("smtp 191", ALICE, "Alice+tag@example.org", Some(true)),
+            ("", ALICE, "alice@EXAMPLE.org", Some(true)),
+            ("", ALICE, "bob@example.org", Some(false)),
+            ("", ALICE, "x@deep.sub.example.org", Some(false)),
+            ("", "alice+list@example.org", "alice+list@example.org", Some(true)),
+            ("", "alice+list@example.org", "alice@example.org", Some(false)),
+            ("", "@*.example.org", "x@sub.example.org", Some(true)),
+            ("", "alice", "ALICE+t@anywhere.example", Some(true)),
+            ("", "alice", "malice@anywhere.example", Some(false)),
+            ("", "@", "a@b", Some(true)),
+            ("", "@", "", Some(true)),
+            ("", "alice, @", "", Some(true)),
+            ("", "", "a@b", Some(false)),
+            ("", "\"a,b\"@example.org", "a@example.org", Some(false)),
+            ("", "\"open", "a@b", None),
+        ];
+        for (case, list, sender, expected) in cases {
+            let path = match sender {
+                "" => ReversePath::NULL,
+                address => ReversePath::from(Mailbox::parse(address).unwrap()),
+            };
+            assert_eq!(allows(list, &path, '+'), expected, "{case} {list} {sender}");
+        }
+    }
+}
