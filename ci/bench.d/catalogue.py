@@ -24,7 +24,7 @@ def catalogue(quick):
             Scene("one session, final 250", "latency", "disk", 1, 50, unit="ms", more=False),
             Scene("STARTTLS, new", "maildir", "tmpfs", 10, 200, tls="new", unit="/s"),
             Scene("STARTTLS, resumed", "maildir", "tmpfs", 10, 200, tls="resumed", unit="/s"),
-            Scene("filtered, 10 sessions", "filtered", "tmpfs", 10, 300, unit="/s"),
+            Scene("filtered, 10 sessions", "filtered", "tmpfs", 10, 300, unit="/s", only=FILTERED),
             Scene("100 slow clients", "slow clients", "tmpfs", 100, 100, slow="either", unit="ms"),
             Scene("200 idle sessions", "idle sessions", "tmpfs", 200, unit="KiB", more=False),
             Scene("idle daemon", "idle daemon", "tmpfs", unit="MiB", more=False),

@@ -54,7 +54,7 @@ fn open(dialer: &Dialer, options: &Options, number: usize) -> Result<Slow, Failu
     let mut session = Session::greet(dialer)?;
     let kind = match options.slowness {
         // Both places where a client may take its time.
-        Slowness::Either if number % 2 == 0 => Slowness::Content,
+        Slowness::Either if number.is_multiple_of(2) => Slowness::Content,
         Slowness::Either => Slowness::Command,
         kind => kind,
     };
