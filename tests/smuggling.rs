@@ -371,7 +371,8 @@ fn one_message_stays_one_on_its_way_to_exim_and_from_there() {
              begin transports\nmaildir:\n driver = appendfile\n maildir_format\n\
              \x20directory = /mnt/mail/all\n user = Debian-exim\n\
              smtp:\n driver = smtp\n port = {}\n allow_localhost\n\
-             \x20hosts_avoid_tls = *\n\nbegin retry\n* * F,4d,15m\n",
+             \x20hosts_avoid_tls = *\n message_linelength_limit = 1M\n\n\
+             begin retry\n* * F,4d,15m\n",
             address.ip(),
             address.port(),
             back.ip(),

@@ -101,7 +101,9 @@ fn judge_sslscan(listener: Listener, said: &str) -> Vec<String> {
             ["Preferred" | "Accepted", version, bits, "bits", cipher, ..] => {
                 offered += 1;
                 let sealed = cipher.contains("GCM") || cipher.contains("CHACHA20");
-                !sealed || !["TLSv1.2", "TLSv1.3"].contains(version) || bits.parse().map_or(true, |bits: u32| bits < 128)
+                !sealed
+                    || !["TLSv1.2", "TLSv1.3"].contains(version)
+                    || bits.parse().map_or(true, |bits: u32| bits < 128)
             }
             [_, bits, "bits", ..] => bits.parse().map_or(true, |bits: u32| bits < 112),
             _ => {
