@@ -65,7 +65,7 @@ def catalogue(quick):
         ),
         Scene(
             "idle daemon", "idle daemon", "tmpfs", unit="MiB", more=False,
-            targets=[("value", None, "<=", 20), ("start", None, "<=", 0.05)],
+            targets=[("value", None, "<=", 20), ("start", None, "<=", 0.05), ("rest", None, "<=", 1)],
         ),
         Scene(
             "accepting with 100,000 deferred", "deferred", "tmpfs", 10, 100_000, unit="/s",
@@ -109,7 +109,11 @@ def extensions():
     )  # fmt: skip
     for sessions, tls, targets in [
         (2000, "no", [("value", None, "<=", 12)]),
-        (10_000, "no", [("value", None, "<=", 12), ("memory", None, "<=", 150)]),
+        (
+            10_000,
+            "no",
+            [("value", None, "<=", 12), ("memory", None, "<=", 150), ("rest", None, "<=", 1)],
+        ),
         (2000, "new", [("value", None, "<=", 24)]),
     ]:
         secured = " with TLS" if tls != "no" else ""

@@ -14,18 +14,19 @@ TURNS = 2
 
 
 def idle_sessions(place, server, scene):
-    """KiB that each idle session takes, MiB of the server that holds them, and the time of one more."""
+    """KiB that each idle session takes, MiB of the server that holds them, what it does
+    meanwhile, and the time of one more."""
     before = server.memory()
     to = f"127.0.0.1:{server.port}"
     crowd = {"sessions": scene.sessions, "sources": SOURCES, "tls": scene.tls}
     with waiting(place, "idle", to=to, **crowd) as idle:
         time.sleep(1)
-        after = server.memory()
+        after, share = server.memory(), server.processor_share(2)
         said, _ = idle.communicate(b"\n", timeout=300)
     result = json.loads(said)
     if result["sessions"] != scene.sessions:
         raise Failed(f"only {result['sessions']} sessions stayed")
-    figures = {"another": result["another_seconds"] * 1000}
+    figures = {"another": result["another_seconds"] * 1000, "rest": share * 100}
     if before is not None and after is not None:
         figures["value"] = max(0, after - before) / scene.sessions / 1024
         figures["memory"] = after / MIB

@@ -18,6 +18,7 @@ EXTRA = {
     "over": "above the append, ms",
     "processor": "CPU s per 1,000",
     "resumed": "share of sessions that resumed",
+    "rest": "% of a processor meanwhile",
     "restart": "restart to banner, s",
     "share": "share of the rate with 1,000",
     "slower": "times the time without slow clients",

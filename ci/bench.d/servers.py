@@ -192,6 +192,12 @@ class Server:
     def processor_seconds(self):
         return self.group.seconds() if self.group else measure.processor_seconds(self.pids())
 
+    def processor_share(self, seconds):
+        """The share of one processor that it uses during so many seconds."""
+        before, begin = self.processor_seconds(), time.monotonic()
+        time.sleep(seconds)
+        return (self.processor_seconds() - before) / (time.monotonic() - begin)
+
     def memory(self):
         return measure.memory(self.pids())
 
