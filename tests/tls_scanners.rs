@@ -25,10 +25,14 @@ const TESTSSL: &str = "/usr/bin/testssl";
 const OPENSSL: &str = "/usr/bin/openssl";
 
 /// Findings of testssl.sh that are known, and why they are no weakness. Also in `docs/tls.md`.
-const DOCUMENTED: [(&str, &str); 2] = [
+const DOCUMENTED: [(&str, &str); 3] = [
     ("engine_problem", "is about the scanner's own library"),
     ("FS_KEMs", "key exchange that withstands quantum computers depends on the system's provider"),
+    ("sessionresumption_ticket", "it may hang up before tickets come"),
 ];
+
+/// Why a server with STARTTLS gets the grade T whatever it does.
+const STARTTLS_ITSELF: &str = "Grade capped to T. STARTTLS is prone to MITM downgrade attacks.";
 
 /// Makes an authority and two certificates in the directory that it is run in. They name where revoked
 /// ones would be listed, since a certificate that does not is itself a finding.
@@ -139,7 +143,11 @@ fn judge_testssl(listener: Listener, found: &Value) -> Vec<String> {
             println!("testssl.sh, {}: {id}: {text}", listener.name);
         }
         if id == "overall_grade" {
-            grade = Some(text.clone());
+            grade = Some(text);
+            continue;
+        }
+        if id.starts_with("grade_cap_reason") && !text.starts_with(STARTTLS_ITSELF) {
+            wrong.push(format!("testssl.sh, {}: {text}", listener.name));
         }
         let harmless = ["OK", "INFO", "DEBUG"].contains(&severity.as_str());
         if harmless || DOCUMENTED.iter().any(|(known, _)| *known == id) {
@@ -147,7 +155,8 @@ fn judge_testssl(listener: Listener, found: &Value) -> Vec<String> {
         }
         wrong.push(format!("testssl.sh, {}: {severity}: {id}: {text}", listener.name));
     }
-    if !grade.as_deref().is_some_and(|grade| grade.starts_with('A')) {
+    let wanted = if listener.starttls { 'T' } else { 'A' };
+    if !grade.as_deref().is_some_and(|grade| grade.starts_with(wanted)) {
         wrong.push(format!("testssl.sh, {}: grade {grade:?}", listener.name));
     }
     if looked_at < 60 {

@@ -23,7 +23,7 @@ TABLES = " ".join(
     + "ldap-utils mariadb-server postgresql redis-server redis-tools slapd sqlite3".split()
 )
 # Programs that look for weaknesses of TLS; those of Debian 12 give no grades yet.
-SCANNERS = "sslscan testssl.sh"
+SCANNERS = "socat sslscan testssl.sh"
 # Users of local deliveries inside the roots.
 FIRST_UID = 5000
 MAILBOXES = 10
