@@ -17,81 +17,17 @@ import tempfile
 from pathlib import Path
 
 import config
+import loads
 import report
 import scenes
+from catalogue import catalogue
+from chasquid import Chasquid
 from peers import Roots, default_cache
 from pillarbox import Pillarbox
-from scenes import Scene
 from servers import Exim, Failed, OpenSmtpd, Postfix
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
-
-
-def catalogue(quick):
-    """All scenes, with the targets that issue and design set."""
-    if quick:
-        return [
-            Scene("to maildir, 10 sessions, tmpfs", "maildir", "tmpfs", 10, 300, unit="/s"),
-            Scene("relayed, 10 sessions", "relay", "tmpfs", 10, 300, unit="/s"),
-            Scene("10 MiB messages", "large", "tmpfs", 2, 4, size=10 << 20, unit="MiB/s"),
-            Scene("one session, final 250", "latency", "disk", 1, 50, unit="ms", more=False),
-            Scene("200 idle sessions", "idle sessions", "tmpfs", 200, unit="KiB", more=False),
-            Scene("idle daemon", "idle daemon", "tmpfs", unit="MiB", more=False),
-        ]
-    found = []
-    for storage in ["tmpfs", "disk"]:
-        for sessions, messages in [(1, 500), (10, 2000), (100, 3000)]:
-            title = f"to maildir, {sessions} session{'s' if sessions > 1 else ''}, {storage}"
-            scene = Scene(title, "maildir", storage, sessions, messages, unit="/s")
-            if sessions > 1:
-                scene.targets = [
-                    ("value", "postfix", ">=", 2.5),
-                    ("value", "opensmtpd", ">=", 5),
-                    ("processor", "postfix", "<=", 0.4),
-                ]
-            found.append(scene)
-    found.append(
-        Scene("to maildir, 10 × 50, tmpfs", "maildir", "tmpfs", 10, 3000, 50, unit="/s")
-    )
-    for sessions in [10, 100]:
-        scene = Scene(f"relayed, {sessions} sessions", "relay", "tmpfs", sessions, 3000, unit="/s")
-        if sessions == 100:
-            scene.targets = [("value", "postfix", ">=", 3), ("value", "opensmtpd", ">=", 2.5)]
-        found.append(scene)
-    found += [
-        Scene(
-            "a message to maildir", "budget", "tmpfs", 100, 2000, unit="system calls", more=False,
-            targets=[("value", None, "<=", 60), ("switches", None, "<=", 4)],
-        ),
-        Scene(
-            "10 MiB messages", "large", "tmpfs", 10, 40, size=10 << 20, unit="MiB/s",
-            targets=[("value", "opensmtpd", ">=", 2), ("memory", None, "<=", 4)],
-        ),
-        Scene(
-            "one session, final 250, disk", "latency", "disk", 1, 300, unit="ms", more=False,
-            targets=[("over", None, "<=", 0.25)],
-        ),
-        Scene(
-            "2,000 idle sessions", "idle sessions", "tmpfs", 2000, unit="KiB", more=False,
-            targets=[("value", None, "<=", 12)],
-        ),
-        Scene(
-            "idle daemon", "idle daemon", "tmpfs", unit="MiB", more=False,
-            targets=[("value", None, "<=", 20), ("start", None, "<=", 0.05)],
-        ),
-        Scene(
-            "accepting with 100,000 deferred", "deferred", "tmpfs", 10, 100_000, unit="/s",
-            only={"pillarbox", "opensmtpd", "postfix"}, rounds=2,
-            targets=[
-                ("share", None, ">=", 0.8),
-                ("value", "opensmtpd", ">=", 1.5),
-                ("known", None, "<=", 2),
-                ("listing", None, "<=", 1),
-            ],
-        ),
-    ]  # fmt: skip
-    return found
 
 
 def arguments():
@@ -99,7 +35,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="Pillarbox alone, in seconds")
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     parser.add_argument("--rounds", type=int, default=None, help="default 5, quick 1")
-    parser.add_argument("--servers", default=None, help="comma list, default all four")
+    parser.add_argument("--servers", default=None, help="comma list, default all")
     parser.add_argument(
         "--scenes", action="append", help="only scenes whose title has this; may be repeated"
     )
@@ -129,7 +65,7 @@ def build_programs():
 def chosen_servers(options):
     """The servers that take part, peers only where they can be."""
     wanted = options.servers or ("pillarbox" if options.quick else "")
-    wanted = wanted.split(",") if wanted else ["pillarbox", "postfix", "opensmtpd", "exim"]
+    wanted = wanted.split(",") if wanted else ["pillarbox", "postfix", "opensmtpd", "exim", "chasquid"]
     if os.geteuid() != 0 and any(name != "pillarbox" for name in wanted):
         print("not root: peers are left out, since they need roots of their own")
         wanted = [name for name in wanted if name == "pillarbox"]
@@ -140,6 +76,7 @@ def chosen_servers(options):
         "postfix": lambda: Postfix(roots.bookworm()),
         "opensmtpd": lambda: OpenSmtpd(roots.sid()),
         "exim": lambda: Exim(roots.bookworm()),
+        "chasquid": lambda: Chasquid(roots.chasquid()),
     }
     return [makers[name]() for name in wanted]
 
@@ -208,7 +145,7 @@ def main():
         os.chmod(directory, 0o755)
     spread(disk)
     try:
-        place = scenes.Place(loader, tmpfs, disk)
+        place = loads.Place(loader, tmpfs, disk)
         results, failures = measure_all(place, servers, chosen, rounds)
     finally:
         shutil.rmtree(tmpfs, ignore_errors=True)

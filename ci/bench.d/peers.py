@@ -1,11 +1,12 @@
 """Fetches the peers: Debian roots of their own, in a cache directory, nothing installed outside.
 
-Postfix and Exim come from Debian 12 (bookworm), OpenSMTPD from Debian unstable (sid), since 12 has
-6.8 only. A root is made with debootstrap, which is itself unpacked into the cache where the system
+Postfix, Exim and chasquid come from Debian 12 (bookworm), OpenSMTPD from Debian unstable (sid), since
+12 has 6.8 only. A root is made with debootstrap, which is itself unpacked into the cache where the system
 has none. Needs root, for chroot(2), and Debian's archive key.
 
 Run as a program it fetches what the tests need: the root of Debian 12, whose programs they exchange
-mail with, and one of Debian unstable with table programs and the servers that those ask.
+mail with, and two of Debian unstable: one with table programs and the servers that those ask, one
+with programs that look for weaknesses of TLS.
 """
 
 import os
@@ -21,6 +22,8 @@ TABLES = " ".join(
     [f"opensmtpd-table-{name}" for name in "ldap mysql passwd postgres redis socketmap sqlite".split()]
     + "ldap-utils mariadb-server postgresql redis-server redis-tools slapd sqlite3".split()
 )
+# Programs that look for weaknesses of TLS; those of Debian 12 give no grades yet.
+SCANNERS = "socat sslscan testssl.sh"
 # Users of local deliveries inside the roots.
 FIRST_UID = 5000
 MAILBOXES = 10
@@ -55,6 +58,29 @@ class Roots:
     def bookworm(self):
         """The root with Postfix, and Exim under /opt/exim beside it (they exclude each other)."""
         return self._root("bookworm", "bookworm", BOOKWORM, self._unpack_exim)
+
+    def chasquid(self):
+        """The root of Debian 12, with chasquid under /opt/chasquid and what it delivers with."""
+        root = self.bookworm()
+        ready = self.cache / "chasquid.ready"
+        if not ready.exists() or not (root / "opt/chasquid").exists():
+            print(f"fetching chasquid into {root} (once)", flush=True)
+            self._chroot(
+                root,
+                """
+                apt-get update
+                mkdir -p /opt/chasquid && cd /opt
+                apt-get download chasquid procmail
+                for package in chasquid_*.deb procmail_*.deb; do dpkg -x "$package" chasquid; done
+                useradd --system --no-create-home chasquid
+                """,
+            )
+            ready.touch()
+        return root
+
+    def scanners(self):
+        """The root with sslscan and testssl.sh."""
+        return self._root("scanners", "sid", SCANNERS, lambda root: None)
 
     def sid(self):
         """The root with OpenSMTPD."""
@@ -102,10 +128,17 @@ class Roots:
 
     @staticmethod
     def _chroot(root, script):
-        """Runs a script in a root, with what some packages want to see while they are installed."""
+        """Runs a script in a root, with what some packages want to see while they are installed, and
+        with the name servers of this machine, which a settled root does not know."""
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" sh -ec "$1"'
-        words = ["unshare", "--mount", "sh", "-c", enter, root, script]
+        enter = """
+            mount -t proc proc "$0/proc"
+            for file in /etc/resolv.conf /etc/hosts; do
+                if [ -e "$file" ] && [ -e "$0$file" ]; then mount --bind "$file" "$0$file"; fi
+            done
+            exec chroot "$0" sh -ec "$1"
+        """
+        words = ["unshare", "--mount", "sh", "-ec", enter, root, script]
         return run(words, env=environment)
 
     def _unpack_exim(self, root):
@@ -139,3 +172,4 @@ if __name__ == "__main__":
     ROOTS = Roots(default_cache())
     ROOTS.bookworm()
     ROOTS.tables()
+    ROOTS.scanners()

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import measure
-from servers import DOMAIN, REFUSED, Server
+from servers import DOMAIN, REFUSED, Server, listeners
 from peers import MAILBOXES
 
 PROGRAMS = ["smtpd", "smtpctl"]
@@ -30,7 +30,6 @@ class Pillarbox(Server):
 
     def configure(self, scene):
         # The user must be able to reach the programs, wherever they were built.
-        (self.work / "bin").mkdir()
         for program in PROGRAMS:
             if (self.binaries / program).exists():
                 shutil.copy2(self.binaries / program, self.work / "bin")
@@ -53,7 +52,7 @@ class Pillarbox(Server):
             "mta limit conn-delay-relay 0",
             "mta limit reconn-delay-route 0",
             f"table boxes {{ {boxes} }}",
-            f"listen on 127.0.0.1 port {self.port} hostname mx.bench.local",
+            *listeners(self, self.work),
             f'action "local" maildir "{self.work}/mail/%{{rcpt.user}}" virtual <boxes>',
             f'action "out" relay host smtp+notls://127.0.0.1:{port}',
             f'match from any for domain "{DOMAIN}" action "local"',
@@ -61,7 +60,10 @@ class Pillarbox(Server):
         ]
         conf = self.work / "conf/smtpd.conf"
         conf.write_text("\n".join(lines) + "\n")
-        for path in [state, self.work / "mail"]:
+        owned = [state, self.work / "mail"]
+        if self.certified:
+            owned.append(self.work / "conf/key.pem")
+        for path in owned:
             if os.geteuid() == 0:
                 os.chown(path, self.account.pw_uid, self.account.pw_gid)
 

@@ -12,13 +12,23 @@ EXTRA = {
     "few": "with 1,000 deferred, /s",
     "known": "restart until all are known, s",
     "listing": "listing, s",
+    "loader": "CPU s per 1,000 of the loader",
     "memory": "memory, MiB",
+    "plain": "without the filter, /s",
     "over": "above the append, ms",
     "processor": "CPU s per 1,000",
+    "resumed": "share of sessions that resumed",
+    "rest": "% of a processor meanwhile",
     "restart": "restart to banner, s",
     "share": "share of the rate with 1,000",
+    "slower": "times the time without slow clients",
+    "slower_tail": "times the 99th percentile without slow clients",
     "start": "start to banner, s",
     "switches": "context switches",
+    "tail": "99th percentile, ms",
+    "unfiltered": "share of the rate without the filter",
+    "usual": "without slow clients, ms",
+    "usual_tail": "99th percentile without slow clients, ms",
 }
 # Figures told only where their scene is about them.
 QUIET = {"start": "idle daemon", "accept": None}

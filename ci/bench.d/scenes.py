@@ -1,90 +1,22 @@
 """What is measured: each scene drives one server once and returns named figures."""
 
-import json
 import math
 import os
 import resource
 import subprocess
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 
+import crowds
 import measure
+from loads import MIB, account, destination, load
 from servers import Failed, free_port
 
-MIB = 1024 * 1024
 # How long a server may take after a restart to know its queue, in seconds; some take minutes.
 KNOWN_WITHIN = 60
-
-
-@dataclass
-class Place:
-    """Where things are in this run."""
-
-    loader: str
-    tmpfs: str
-    disk: str
-    serial: int = 0
-
-    def name_run(self):
-        """A name that no other run of the loader had."""
-        self.serial += 1
-        return f"r{self.serial}"
-
-    def fresh_on_disk(self):
-        """A directory on the disk that no other run had, removed when the benchmark ends.
-
-        ext4 steps over the inodes of files deleted in the last minutes whenever it makes one, so
-        what one run leaves behind, removed, would slow whoever comes next by up to a millisecond
-        a file.
-        """
-        self.serial += 1
-        directory = Path(self.disk) / f"d{self.serial}"
-        directory.mkdir(mode=0o755)
-        os.sync()
-        return directory
-
-
-@dataclass
-class Scene:
-    """One row of the table: what is done, and to what end."""
-
-    title: str
-    kind: str
-    storage: str = "tmpfs"
-    sessions: int = 1
-    messages: int = 0
-    per_session: int = 1
-    size: int = 4096
-    sink: int | None = None
-    unit: str = ""
-    # Whether a larger figure is better.
-    more: bool = True
-    # Rounds at most, for what takes minutes.
-    rounds: int = 100
-    # Servers that take part, or all.
-    only: set = field(default_factory=set)
-    targets: list = field(default_factory=list)
-
-
-def load(place, command, **options):
-    """Runs the loader; what it found."""
-    words = [place.loader, command]
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=1800)
-    if done.returncode != 0:
-        raise Failed(f"loader: {done.stderr.decode(errors='replace').strip()}")
-    return json.loads(done.stdout)
-
-
-def account(server, result):
-    """Refuses a result in which messages are missing, doubled or damaged."""
-    wrong = {name: result[name] for name in ["lost", "duplicate", "damaged"] if result[name]}
-    if result["accepted"] != result["messages"]:
-        wrong["refused"] = result["messages"] - result["accepted"]
-    if wrong:
-        raise Failed(f"{server.name}: {wrong} {result['failure']}")
+# How often the listeners with and without a filter take turns.
+FILTER_TURNS = 3
+# Descriptors that the benchmark raises its limit to, where it may.
+DESCRIPTORS = 65536
 
 
 def drive(place, server, scene):
@@ -93,7 +25,7 @@ def drive(place, server, scene):
     storage = place.fresh_on_disk() if on_disk else place.tmpfs
     if scene.kind == "relay":
         scene.sink = free_port()
-    server.prepare(storage, scene)
+    server.prepare(storage, scene, place.loader)
     try:
         started = server.start()
         figures = KINDS[scene.kind](place, server, scene)
@@ -107,13 +39,6 @@ def drive(place, server, scene):
             server.remove()
 
 
-def destination(server, scene):
-    """Options of the loader that say where mail goes and where it is counted."""
-    if scene.kind == "relay":
-        return {"domain": "relay.test", "sink": f"127.0.0.1:{scene.sink}"}
-    return {"mail": server.work / "mail", "mailboxes": 10}
-
-
 def throughput(place, server, scene):
     """Messages delivered a second, and processor time of 1,000."""
     to = f"127.0.0.1:{server.port}"
@@ -122,7 +47,7 @@ def throughput(place, server, scene):
     if scene.kind != "relay":
         # A sink can be bound once only, so a relay is measured cold.
         load(place, "run", to=to, run=place.name_run(), **warm)
-    before = server.processor_seconds()
+    before, loader = server.processor_seconds(), loader_seconds()
     result = load(
         place,
         "run",
@@ -132,16 +57,54 @@ def throughput(place, server, scene):
         messages=scene.messages,
         per_session=scene.per_session,
         size=scene.size,
+        tls=scene.tls,
         **where,
     )
     spent = server.processor_seconds() - before
     account(server, result)
-    return {
+    figures = {
         "value": result["messages"] / result["delivered_seconds"],
         "processor": spent / result["messages"] * 1000,
         "accept": result["messages"] / result["accept_seconds"],
         "again": result["failures"],
     }
+    if scene.tls != "no":
+        figures["loader"] = (loader_seconds() - loader) / result["messages"] * 1000
+        figures["resumed"] = result["resumed"] / result["sessions"]
+    return figures
+
+
+def loader_seconds():
+    """Processor time of all loaders that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def filtered(place, server, scene):
+    """Messages delivered a second through a filter program, and their share of the rate without.
+
+    Both listeners belong to one server, and take turns.
+    """
+    where = destination(server, scene)
+    seconds = {server.port: 0, server.filtered_port: 0}
+    for turn in range(FILTER_TURNS + 1):
+        for port in seconds:
+            result = load(
+                place,
+                "run",
+                to=f"127.0.0.1:{port}",
+                run=place.name_run(),
+                sessions=scene.sessions,
+                messages=scene.messages // FILTER_TURNS if turn else 40,
+                size=scene.size,
+                **where,
+            )
+            account(server, result)
+            # The first turn only warms up.
+            seconds[port] += result["delivered_seconds"] if turn else 0
+    messages = scene.messages // FILTER_TURNS * FILTER_TURNS
+    plain, through = (messages / took for took in seconds.values())
+    return {"value": through, "plain": plain, "unfiltered": through / plain}
 
 
 def large(place, server, scene):
@@ -198,36 +161,12 @@ def latency(place, server, scene):
     }
 
 
-def idle_sessions(place, server, scene):
-    """KiB that each idle session takes, and the time of one more session."""
-    before = server.memory()
-    words = [place.loader, "idle", "--to", f"127.0.0.1:{server.port}"]
-    words += ["--sessions", str(scene.sessions)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    idle = subprocess.Popen(words, **pipes)
-    try:
-        if idle.stdout.readline() != b"ready\n":
-            raise Failed(idle.stderr.read().decode(errors="replace"))
-        time.sleep(1)
-        after = server.memory()
-        said, _ = idle.communicate(b"\n", timeout=120)
-    finally:
-        idle.kill()
-        idle.wait()
-    result = json.loads(said)
-    if result["sessions"] != scene.sessions:
-        raise Failed(f"only {result['sessions']} sessions stayed")
-    figures = {"another": result["another_seconds"] * 1000}
-    if before is not None and after is not None:
-        figures["value"] = max(0, after - before) / scene.sessions / 1024
-    return figures
-
-
 def idle_daemon(_place, server, _scene):
-    """MiB of the idle daemon; the time to its banner is noted for every start."""
-    time.sleep(2)
+    """MiB of the idle daemon, and what it does; the time to its banner is noted for every start."""
+    time.sleep(1)
+    figures = {"rest": server.processor_share(2) * 100}
     memory = server.memory()
-    return {} if memory is None else {"value": memory / MIB}
+    return figures if memory is None else {**figures, "value": memory / MIB}
 
 
 def deferred(place, server, scene):
@@ -296,16 +235,22 @@ def settle(server, envelopes):
 KINDS = {
     "budget": budget,
     "deferred": deferred,
+    "filtered": filtered,
     "idle daemon": idle_daemon,
-    "idle sessions": idle_sessions,
+    "idle sessions": crowds.idle_sessions,
     "large": large,
     "latency": latency,
     "maildir": throughput,
     "relay": throughput,
+    "slow clients": crowds.slow_clients,
 }
 
 
 def raise_descriptor_limit():
     """As many descriptors as the system lets us have, for servers and loader."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for wanted in [max(most, DESCRIPTORS), most]:
+        try:
+            return resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        except ValueError:
+            pass  # not even root may raise it everywhere

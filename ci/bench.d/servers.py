@@ -33,6 +33,20 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def listeners(server, work):
+    """Lines of smtpd.conf: where the server listens, with what its scene needs; it sees its
+    directory as `work`."""
+    listen = f"listen on 127.0.0.1 hostname mx.bench.local port {server.port}"
+    if server.certified:
+        yield f'pki bench cert "{work}/conf/cert.pem"'
+        yield f'pki bench key "{work}/conf/key.pem"'
+        listen += " tls pki bench"
+    yield listen
+    if server.filtered_port:
+        yield f'filter bench proc-exec "{work}/bin/loader filter"'
+        yield f"listen on 127.0.0.1 port {server.filtered_port} filter bench"
+
+
 class Server:
     """What all servers share. `work` is the directory of one start, removed at its end."""
 
@@ -40,6 +54,8 @@ class Server:
     durability = ""
     # Command that lists the queue, in its root.
     listing = None
+    # Whether it needs a certificate to start.
+    always_certified = False
 
     def __init__(self, root=None):
         self.root = root
@@ -47,15 +63,23 @@ class Server:
         self.port = None
         self.identity = None
         self.group = None
+        self.filtered_port = None
+        self.certified = False
 
-    def prepare(self, work, scene):
+    def prepare(self, work, scene, loader):
         """Makes directories and configuration in a new `work`."""
         self.work = Path(work) / self.name
         if self.work.exists():
             shutil.rmtree(self.work)
+        self.filtered_port, self.certified = None, False
         self.port = free_port()
-        for directory in ["conf", "mail", "spool", "home"]:
+        for directory in ["bin", "conf", "mail", "spool", "home"]:
             (self.work / directory).mkdir(parents=True)
+        if self.always_certified or scene.tls != "no" or scene.slow == "handshake":
+            self.make_certificate()
+        if scene.kind == "filtered":
+            shutil.copy2(loader, self.work / "bin/loader")
+            self.filtered_port = free_port()
         for number in range(MAILBOXES):
             home = self.work / f"home/u{number}"
             home.mkdir()
@@ -63,6 +87,15 @@ class Server:
         self.work.chmod(0o755)
         (self.work / "mail").chmod(0o1777)
         self.configure(scene)
+
+    def make_certificate(self):
+        """A key and a certificate of the kind that all servers use: ECDSA with P-256."""
+        self.certified = True
+        key, certificate = self.work / "conf/key.pem", self.work / "conf/cert.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        command += ["-nodes", "-keyout", key, "-out", certificate, "-days", "30"]
+        subprocess.run([*command, "-subj", "/CN=mx.bench.local"], check=True, capture_output=True)
+        key.chmod(0o600)
 
     def own(self, path, uid):
         """Gives a path to a user, where there is a choice."""
@@ -88,9 +121,13 @@ class Server:
             f"mount -t proc proc {self.root}/proc",
             f"mount --rbind /dev {self.root}/dev",
             f"mount -t tmpfs tmpfs {self.root}/run",
-            self.launch(f"chroot {self.root} {self.command()}"),
+            self.launch(f"{self.enter()} {self.command()}"),
         ]
         return "\n".join(lines)
+
+    def enter(self):
+        """The command that enters the root, as the user that the server is started as."""
+        return f"chroot {self.root}"
 
     @staticmethod
     def launch(command):
@@ -154,6 +191,12 @@ class Server:
 
     def processor_seconds(self):
         return self.group.seconds() if self.group else measure.processor_seconds(self.pids())
+
+    def processor_share(self, seconds):
+        """The share of one processor that it uses during so many seconds."""
+        before, begin = self.processor_seconds(), time.monotonic()
+        time.sleep(seconds)
+        return (self.processor_seconds() - before) / (time.monotonic() - begin)
 
     def memory(self):
         return measure.memory(self.pids())
@@ -258,6 +301,13 @@ class Postfix(Server):
             "smtpd_client_connection_rate_limit": "0",
             "in_flow_delay": "0",
         }
+        if self.certified:
+            settings |= {
+                "smtpd_tls_security_level": "may",
+                "smtpd_tls_cert_file": "/bench/conf/cert.pem",
+                "smtpd_tls_key_file": "/bench/conf/key.pem",
+                "smtpd_tls_session_cache_database": "btree:/bench/data/sessions",
+            }
         text = "".join(f"{name} = {value}\n" for name, value in settings.items())
         (self.work / "conf/main.cf").write_text(text)
         services = [f"127.0.0.1:{self.port} inet n - n - - smtpd"]
@@ -317,7 +367,7 @@ class OpenSmtpd(Server):
             "mda limit task-lowat 3000",
             "mda limit task-release 1000",
             *(f"mta limit {limit}" for limit in limits),
-            f"listen on 127.0.0.1 port {self.port} hostname mx.bench.local",
+            *listeners(self, "/bench"),
             'action "local" maildir "/bench/mail/%{user.username}"',
             f'action "out" relay host smtp+notls://127.0.0.1:{port}',
             f'match from any for domain "{DOMAIN}" action "local"',

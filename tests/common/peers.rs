@@ -1,7 +1,7 @@
 //! Other people's programs: Postfix, Exim, Dovecot, swaks, Python; table programs and their servers.
 //!
 //! They are taken from Debian root directories of their own (Postfix and Exim exclude each other on
-//! one system), named by `PILLARBOX_PEERS` and `PILLARBOX_TABLE_PEERS`; without them, where `ci/bench`
+//! one system), named by `PILLARBOX_PEERS`, `PILLARBOX_TABLE_PEERS` and `PILLARBOX_TLS_PEERS`; without them, where `ci/bench`
 //! keeps its own. Each runs in a mount and process namespace that ends with it, with its files in the
 //! directory of the test. What they said is kept in `target/interop`.
 //!
@@ -68,6 +68,11 @@ impl Peers {
         Self::or_skipped(Self::find("PILLARBOX_TABLE_PEERS", "tables", programs))
     }
 
+    /// The root directory with programs that look for weaknesses of TLS, if it has all of `programs`.
+    pub fn of_scanners(programs: &[&str]) -> Option<Self> {
+        Self::or_skipped(Self::find("PILLARBOX_TLS_PEERS", "scanners", programs))
+    }
+
     fn or_skipped(found: Result<Self, String>) -> Option<Self> {
         match found {
             Ok(peers) => Some(peers),
@@ -120,13 +125,14 @@ impl Peers {
         command
     }
 
-    /// Runs a client to its end; its transcript goes to a file and, if it fails, to the test.
-    pub fn run(&self, name: &str, words: &[&str]) {
-        self.run_in(name, open_directory().path(), words);
+    /// Runs a client to its end; its transcript goes to a file and, if it fails, to the test. What it
+    /// said.
+    pub fn run(&self, name: &str, words: &[&str]) -> String {
+        self.run_in(name, open_directory().path(), words)
     }
 
     /// As [`Peers::run`], with its files in `work`.
-    pub fn run_in(&self, name: &str, work: &Path, words: &[&str]) {
+    pub fn run_in(&self, name: &str, work: &Path, words: &[&str]) -> String {
         let output = self.command(work, words).stdin(Stdio::null()).output().unwrap();
         let mut transcript = format!("$ {}\n", words.join(" ")).into_bytes();
         transcript.extend(&output.stdout);
@@ -134,6 +140,7 @@ impl Peers {
         fs::write(transcripts().join(format!("{name}.log")), &transcript).unwrap();
         let said = String::from_utf8_lossy(&transcript);
         assert!(output.status.success(), "{name}: {}\n{said}", output.status);
+        said.into_owned()
     }
 
     /// Starts `server` in this root, with the directory `libexec` in its own for helper programs.

@@ -93,7 +93,8 @@ async fn accept(
     hostnames: Option<Arc<str>>,
     mut accepting: watch::Receiver<Accepting>,
 ) {
-    let most = shared.setup.descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    // The last quarter is for large bodies, outgoing connections and deliveries.
+    let most = shared.setup.descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 4 * 3;
     let most = i64::try_from(most.max(16)).unwrap_or(i64::MAX);
     loop {
         let now = *accepting.borrow_and_update();

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::client::Session;
+use crate::dial::Dialer;
 use crate::message;
 use crate::options::{Failure, Options};
 use crate::run::{quantile, recipients};
@@ -15,7 +16,7 @@ use crate::run::{quantile, recipients};
 pub fn latency(options: &Options) -> Result<String, Failure> {
     let path = options.disk.as_deref().ok_or("--disk is needed")?;
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    let mut session = Session::open(options.target()?)?;
+    let mut session = Session::open(&Dialer::new(options)?)?;
     let (mut appends, mut replies, mut over) = (Vec::new(), Vec::new(), Vec::new());
     let block = vec![b'x'; options.size];
     for number in 0..options.messages {

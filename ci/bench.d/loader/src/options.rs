@@ -11,6 +11,32 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// Most messages of one run: a benchmark is bounded.
 const MAX_MESSAGES: usize = 1_000_000;
 
+/// Whether, and how, sessions are secured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Security {
+    /// Not at all.
+    None,
+    /// STARTTLS, each time with a handshake that knows nothing of earlier ones.
+    New,
+    /// STARTTLS that resumes an earlier session where the server can.
+    Resumed,
+    /// The same with TLS 1.2.
+    ResumedOld,
+}
+
+/// Where slow clients take their time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Slowness {
+    /// In a command.
+    Command,
+    /// In the content of a message.
+    Content,
+    /// Half of them in a command, half in the content.
+    Either,
+    /// In the first record of TLS.
+    Handshake,
+}
+
 /// All options of all commands; each reads those that it needs.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -24,6 +50,12 @@ pub struct Options {
     pub disk: Option<PathBuf>,
     /// Names the run in every message.
     pub run: String,
+    /// Whether sessions are secured.
+    pub security: Security,
+    /// Where slow clients are slow.
+    pub slowness: Slowness,
+    /// Source addresses that take turns; 0: the one that the system chooses.
+    pub sources: usize,
     /// Sessions at once.
     pub sessions: usize,
     /// Messages in all.
@@ -51,6 +83,9 @@ impl Options {
             mail: None,
             disk: None,
             run: "run".into(),
+            security: Security::None,
+            slowness: Slowness::Either,
+            sources: 0,
             sessions: 1,
             messages: 1,
             per_session: 1,
@@ -67,6 +102,9 @@ impl Options {
                 "--sink" => options.sink = Some(loopback(&value)?),
                 "--mail" => options.mail = Some(value.into()),
                 "--disk" => options.disk = Some(value.into()),
+                "--tls" => options.security = security(&value)?,
+                "--slow-in" => options.slowness = slowness(&value)?,
+                "--sources" => options.sources = value.parse()?,
                 "--run" => options.run = value,
                 "--sessions" => options.sessions = positive(&value)?,
                 "--messages" => options.messages = positive(&value)?.min(MAX_MESSAGES),
@@ -85,6 +123,26 @@ impl Options {
     /// The server under test.
     pub fn target(&self) -> Result<SocketAddr, Failure> {
         self.to.ok_or_else(|| "--to is needed".into())
+    }
+}
+
+fn security(text: &str) -> Result<Security, Failure> {
+    match text {
+        "no" => Ok(Security::None),
+        "new" => Ok(Security::New),
+        "resumed" => Ok(Security::Resumed),
+        "resumed-1.2" => Ok(Security::ResumedOld),
+        _ => Err(format!("{text} is none of no, new, resumed, resumed-1.2").into()),
+    }
+}
+
+fn slowness(text: &str) -> Result<Slowness, Failure> {
+    match text {
+        "command" => Ok(Slowness::Command),
+        "content" => Ok(Slowness::Content),
+        "either" => Ok(Slowness::Either),
+        "handshake" => Ok(Slowness::Handshake),
+        _ => Err(format!("{text} is none of command, content, either, handshake").into()),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Sends a number of messages over a number of sessions and counts them at their destination.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::arrival::Arrivals;
 use crate::client::Session;
+use crate::dial::Dialer;
 use crate::mailbox;
 use crate::message;
 use crate::options::{Failure, Options};
@@ -26,6 +26,10 @@ const AFTERWARDS: Duration = Duration::from_millis(300);
 struct Sent {
     accepted: Vec<usize>,
     latencies: Vec<Duration>,
+    /// From the first packet to the reply to the first message.
+    openings: Vec<Duration>,
+    /// Sessions that resumed an earlier one.
+    resumed: usize,
     failures: usize,
     failure: Option<String>,
     /// When the last message was accepted.
@@ -34,7 +38,9 @@ struct Sent {
 
 /// The command `run`.
 pub fn run(options: &Options) -> Result<String, Failure> {
-    let to = options.target()?;
+    let dialers = (0..options.sessions)
+        .map(|_| Dialer::new(options))
+        .collect::<Result<Vec<Dialer>, Failure>>()?;
     let relayed = Arc::new(Mutex::new(Arrivals::new(options.messages)));
     if let Some(address) = options.sink {
         sink::serve(address, &options.run, &relayed)?;
@@ -42,7 +48,7 @@ pub fn run(options: &Options) -> Result<String, Failure> {
     let before = options.mail.as_deref().map_or(Ok(0), mailbox::count)?;
 
     let (begin, begin_wall) = (Instant::now(), SystemTime::now());
-    let sent = send_all(options, to);
+    let sent = send_all(options, &dialers);
     let last = sent.iter().filter_map(|sent| sent.last).max();
     let accept_seconds = last.map_or(0.0, |last| (last - begin).as_secs_f64());
 
@@ -74,15 +80,21 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         .last
         .and_then(|last| last.duration_since(begin_wall).ok())
         .map_or(0.0, |took| took.as_secs_f64());
-    let mut latencies: Vec<Duration> = sent.iter().flat_map(|s| s.latencies.clone()).collect();
-    latencies.sort_unstable();
+    let sorted = |times: fn(&Sent) -> &Vec<Duration>| {
+        let mut all: Vec<Duration> = sent.iter().flat_map(|sent| times(sent).clone()).collect();
+        all.sort_unstable();
+        all
+    };
+    let (latencies, openings) = (sorted(|sent| &sent.latencies), sorted(|sent| &sent.openings));
+    let resumed: usize = sent.iter().map(|sent| sent.resumed).sum();
     let failures: usize = sent.iter().map(|sent| sent.failures).sum();
     let failure = sent.iter().find_map(|sent| sent.failure.as_deref()).unwrap_or_default();
     Ok(format!(
         "{{\"messages\": {}, \"accepted\": {wanted}, \"arrived\": {}, \"lost\": {}, \
          \"duplicate\": {}, \"damaged\": {}, \"accept_seconds\": {accept_seconds:.6}, \
          \"delivered_seconds\": {delivered_seconds:.6}, \"latency_median\": {:.6}, \
-         \"latency_p99\": {:.6}, \"failures\": {failures}, \"failure\": {failure:?}}}",
+         \"latency_p99\": {:.6}, \"opening_median\": {:.6}, \"opening_p99\": {:.6}, \
+         \"sessions\": {}, \"resumed\": {resumed}, \"failures\": {failures}, \"failure\": {failure:?}}}",
         options.messages,
         arrivals.total,
         account.lost,
@@ -90,6 +102,9 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         account.damaged,
         quantile(&latencies, 0.5),
         quantile(&latencies, 0.99),
+        quantile(&openings, 0.5),
+        quantile(&openings, 0.99),
+        openings.len(),
     ))
 }
 
@@ -100,11 +115,12 @@ pub fn quantile(times: &[Duration], share: f64) -> f64 {
     times.get(at).map_or(0.0, Duration::as_secs_f64)
 }
 
-fn send_all(options: &Options, to: SocketAddr) -> Vec<Sent> {
+fn send_all(options: &Options, dialers: &[Dialer]) -> Vec<Sent> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
+        let send = |dialer| send_some(options, dialer, &next);
         let threads: Vec<_> =
-            (0..options.sessions).map(|_| scope.spawn(|| send_some(options, to, &next))).collect();
+            dialers.iter().map(|dialer| scope.spawn(move || send(dialer))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
     })
 }
@@ -112,12 +128,12 @@ fn send_all(options: &Options, to: SocketAddr) -> Vec<Sent> {
 /// One sender: session after session until no number is left.
 ///
 /// A number is taken only by an open session: connections that hang keep no message back.
-fn send_some(options: &Options, to: SocketAddr, next: &AtomicUsize) -> Sent {
+fn send_some(options: &Options, dialer: &Dialer, next: &AtomicUsize) -> Sent {
     let mut sent = Sent::default();
-    let mut session: Option<(Session, usize)> = None;
+    let mut open: Option<Open> = None;
     while next.load(Ordering::Relaxed) < options.messages && sent.failures < ATTEMPTS {
-        if session.is_none() {
-            session = sent.judge(Session::open(to)).map(|open| (open, 0));
+        if open.is_none() {
+            open = sent.judge(Open::new(dialer));
             continue;
         }
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -127,24 +143,57 @@ fn send_some(options: &Options, to: SocketAddr, next: &AtomicUsize) -> Sent {
         let message = message::compose(&options.run, number, options.size);
         let recipients = recipients(options, number);
         for _ in 0..ATTEMPTS {
-            let latency = send_one(options, to, &mut session, &recipients, &message);
-            if let Some(latency) = sent.judge(latency) {
+            let done = send_one(options, dialer, &mut open, &recipients, &message);
+            if let Some(done) = sent.judge(done) {
                 sent.accepted.push(number);
-                sent.latencies.push(latency);
-                sent.last = Some(Instant::now());
+                sent.note(&done);
                 break;
             }
-            session = None;
+            open = None;
         }
     }
-    if let Some((session, _)) = session {
+    if let Some(open) = open {
         // Nothing depends on the goodbye.
-        let _ = session.quit();
+        let _ = open.session.quit();
     }
     sent
 }
 
+/// An open session, and how far it has come.
+struct Open {
+    session: Session,
+    /// When it was begun.
+    begin: Instant,
+    /// Messages that it has carried.
+    had: usize,
+}
+
+impl Open {
+    fn new(dialer: &Dialer) -> Result<Self, Failure> {
+        let begin = Instant::now();
+        Ok(Self { session: Session::open(dialer)?, begin, had: 0 })
+    }
+}
+
+/// What is known of an accepted message.
+struct Done {
+    latency: Duration,
+    /// For the first one of a session: how long since the session was begun, and whether it
+    /// resumed an earlier one.
+    opening: Option<(Duration, bool)>,
+}
+
 impl Sent {
+    /// Notes an accepted message.
+    fn note(&mut self, done: &Done) {
+        self.latencies.push(done.latency);
+        if let Some((took, resumed)) = done.opening {
+            self.openings.push(took);
+            self.resumed += usize::from(resumed);
+        }
+        self.last = Some(Instant::now());
+    }
+
     /// Counts a failure, and waits a little after it.
     fn judge<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
         match result {
@@ -161,23 +210,25 @@ impl Sent {
 
 fn send_one(
     options: &Options,
-    to: SocketAddr,
-    session: &mut Option<(Session, usize)>,
+    dialer: &Dialer,
+    open: &mut Option<Open>,
     recipients: &[String],
     message: &[u8],
-) -> Result<Duration, Failure> {
-    let (mut open, had) = match session.take() {
+) -> Result<Done, Failure> {
+    let mut now = match open.take() {
         Some(open) => open,
-        None => (Session::open(to)?, 0),
+        None => Open::new(dialer)?,
     };
-    let latency = open.send(recipients, message)?;
-    if had + 1 < options.per_session {
-        *session = Some((open, had + 1));
+    let latency = now.session.send(recipients, message)?;
+    let opening = (now.had == 0).then(|| (now.begin.elapsed(), now.session.is_resumed()));
+    now.had += 1;
+    if now.had < options.per_session {
+        *open = Some(now);
     } else {
         // The message is accepted, whatever becomes of the goodbye.
-        let _ = open.quit();
+        let _ = now.session.quit();
     }
-    Ok(latency)
+    Ok(Done { latency, opening })
 }
 
 /// The recipients of message `number`: mailboxes take turns.
