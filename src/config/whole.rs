@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::diagnostics::{Diagnostic, reason};
 use super::parser::{Parsed, Parser, Quote};
 use super::pki::PkiDraft;
-use super::tree::{ActionKind, Endpoint, Pki, PkiId, Span};
+use super::tree::{ActionKind, Dhe, Endpoint, Pki, PkiId, Span};
 use super::{KeyFile, KeyFileProblem};
 
 /// A certificate or an authority that a relay names. It may be declared after the action.
@@ -48,6 +48,10 @@ impl Parser<'_> {
     }
 
     fn finish_pki(&mut self) {
+        let exchanges = self.pki.iter().find(|draft| draft.dhe != Dhe::None);
+        if let Some(span) = exchanges.map(|draft| draft.span) {
+            self.warning(span, "dhe has no effect: key exchange over finite fields is not offered");
+        }
         for draft in std::mem::take(&mut self.pki) {
             // What an error is said about stays in place, so that the others keep their indices.
             let _told = self.check_pki(&draft);

@@ -105,6 +105,7 @@ fn read(path: &str) -> io::Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use platform::Role;
@@ -116,7 +117,7 @@ mod tests {
 
     fn write(path: &std::path::Path, text: &str, mode: u32) -> String {
         std::fs::write(path, text).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         path.to_str().unwrap().to_owned()
     }
 

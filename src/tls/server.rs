@@ -24,11 +24,17 @@ pub(super) struct Shown {
 
 impl Certified {
     /// Shows this one from now on. Its key signs through `signatory`.
-    pub fn replace(&self, chain: Chain, signatory: Arc<dyn Signatory>) {
+    pub fn replace(&self, chain: Arc<Chain>, signatory: Arc<dyn Signatory>) {
         let key = Arc::new(RemoteKey::of(&chain, signatory));
         let certified = Arc::new(CertifiedKey::new(chain.certificates().to_vec(), key));
-        let shown = Shown { chain: Arc::new(chain), certified };
+        let shown = Shown { chain, certified };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+    }
+
+    /// Shows none from now on; what was shown.
+    pub fn withdraw(&self) -> Option<Arc<Chain>> {
+        let shown = self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        shown.map(|shown| shown.chain)
     }
 
     /// The certificate that is shown now.

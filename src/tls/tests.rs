@@ -33,7 +33,7 @@ fn resolver(made: &[&Made]) -> Arc<Resolver> {
     let certified = made.iter().map(|made| {
         let certified = Certified::default();
         let chain = Chain::from_pem(made.certificate.as_bytes()).unwrap();
-        certified.replace(chain, Arc::clone(&keys) as Arc<dyn Signatory>);
+        certified.replace(Arc::new(chain), Arc::clone(&keys) as Arc<dyn Signatory>);
         Arc::new(certified)
     });
     Arc::new(Resolver::new(certified.collect()))
@@ -180,10 +180,17 @@ fn a_replaced_certificate_is_shown_from_then_on() {
     let config = server_config(&plain(), Arc::clone(&resolver) as _).unwrap();
     assert!(shake(&config, &anyone(), "a.example").is_err());
     for made in [&before, &after] {
-        certified.replace(Chain::from_pem(made.certificate.as_bytes()).unwrap(), Arc::clone(&keys));
+        let chain = Chain::from_pem(made.certificate.as_bytes()).unwrap();
+        certified.replace(Arc::new(chain), Arc::clone(&keys));
         let (_, client_end) = shake(&config, &anyone(), "a.example").unwrap();
         assert!(shown(&client_end) == der(made) && resolver.is_ready());
     }
+    assert!(certified.withdraw().is_some_and(|chain| chain.key() == keys_of(&after)));
+    assert!(!resolver.is_ready());
+}
+
+fn keys_of(made: &Made) -> KeyId {
+    LocalKey::from_pem(made.key.as_bytes()).unwrap().id()
 }
 
 #[test]
@@ -196,7 +203,7 @@ fn a_client_resumes_its_session_without_another_signature() {
         ));
         let certified = Certified::default();
         let chain = Chain::from_pem(made.certificate.as_bytes()).unwrap();
-        certified.replace(chain, Arc::clone(&keys) as Arc<dyn Signatory>);
+        certified.replace(Arc::new(chain), Arc::clone(&keys) as Arc<dyn Signatory>);
         let resolver = Arc::new(Resolver::new(vec![Arc::new(certified)]));
         let config = server_config(&ServerOptions { protocols, ..plain() }, resolver).unwrap();
         let client = anyone();
