@@ -21,6 +21,16 @@ pub fn crypto_provider() -> CryptoProvider {
     chosen::default_provider()
 }
 
+/// Draws a first random number. To be called before a process is confined: the cryptography then looks
+/// at the system, which it may not later.
+///
+/// # Errors
+/// There are no random numbers.
+pub fn prepare() -> Result<(), rustls::Error> {
+    let filled = crypto_provider().secure_random.fill(&mut [0]);
+    filled.map_err(|_| rustls::Error::FailedToGetRandomBytes)
+}
+
 /// Makes tickets that clients resume sessions with (RFC 5077, section 4): nothing is kept of a
 /// session. Their keys are random and change every 6 hours; a ticket is good for at most 12.
 ///

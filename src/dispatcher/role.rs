@@ -17,7 +17,7 @@ use super::tls::Surroundings;
 use crate::ipc::link::{Arrived, Link};
 use crate::ipc::message::control::{ControlToDispatcher, DispatcherToControl};
 use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
-use crate::process::{self, Context, Memory, Threads};
+use crate::process::{self, Context, Memory, StartError, Threads};
 
 /// How long what is under way may take when the role leaves.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -27,7 +27,10 @@ const TOGETHER: usize = 128;
 
 /// Runs the role.
 pub fn run() -> ExitCode {
-    let prepare = |setup: &Setup| Ok(Surroundings::read(setup));
+    let prepare = |setup: &Setup| {
+        let what = || "cryptography".to_owned();
+        Surroundings::read(setup).map_err(|source| StartError::Prepare { what: what(), source })
+    };
     process::run(Role::Dispatcher, Threads::Cores, prepare, serve)
 }
 

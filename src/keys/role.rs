@@ -17,9 +17,9 @@ use crate::ipc::frame::Kind;
 use crate::ipc::link::Link;
 use crate::ipc::message::control::{ControlToKeys, KeysToControl};
 use crate::ipc::message::keys::{DispatcherToKeys, KeysToDispatcher, Sign, Signed};
-use crate::ipc::message::parent::{MapAnswer, ParentToRole, Peer, PkiFile, RoleToParent};
+use crate::ipc::message::parent::{MapAnswer, ParentToRole, Peer, PkiFile, RoleToParent, Setup};
 use crate::model::tls::KeyId;
-use crate::process::{self, Context, Memory, ParentLink, Threads};
+use crate::process::{self, Context, Memory, ParentLink, StartError, Threads};
 use crate::tls::key::LocalKey;
 
 /// Channels for signatures at most: a dispatcher has one for each of its few threads, and its
@@ -30,7 +30,13 @@ const MAX_KEY: usize = 256 * 1024;
 
 /// Runs the role.
 pub fn run() -> ExitCode {
-    process::run(Role::Keys, Threads::One, |_| Ok(()), serve)
+    let prepare = |_: &Setup| {
+        platform::tls::prepare().map_err(|error| StartError::Prepare {
+            what: "cryptography".to_owned(),
+            source: std::io::Error::other(error),
+        })
+    };
+    process::run(Role::Keys, Threads::One, prepare, serve)
 }
 
 async fn serve(context: Context, (): ()) {

@@ -39,12 +39,25 @@ pub enum HandshakeError {
     /// It took too long.
     #[error("timed out")]
     Timeout,
+    /// The key did not sign.
+    #[error("{0}")]
+    Key(String),
     /// The two sides do not agree, or a certificate does not hold.
     #[error("{0}")]
-    Tls(#[from] rustls::Error),
+    Tls(rustls::Error),
     /// There is no key now.
     #[error("no TLS at the moment")]
     Unavailable,
+}
+
+impl From<rustls::Error> for HandshakeError {
+    fn from(error: rustls::Error) -> Self {
+        match error {
+            // What a `Signatory` has said.
+            rustls::Error::General(text) => Self::Key(text),
+            error => Self::Tls(error),
+        }
+    }
 }
 
 impl Tls {

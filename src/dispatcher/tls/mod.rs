@@ -75,15 +75,18 @@ pub struct Door {
 
 impl Surroundings {
     /// Reads what the configuration needs.
-    #[must_use]
-    pub fn read(setup: &Setup) -> Self {
+    ///
+    /// # Errors
+    /// There are no random numbers.
+    pub fn read(setup: &Setup) -> std::io::Result<Self> {
+        platform::tls::prepare().map_err(std::io::Error::other)?;
         let checks = |tls: &ListenerTls| tls.verify && tls.authority.is_none();
         let listeners = &setup.config.listeners;
         let needed = listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(checks);
-        Self {
+        Ok(Self {
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             system_roots: needed.then(|| Arc::new(crate::tls::system_roots())),
-        }
+        })
     }
 }
 
