@@ -35,6 +35,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use common::account::{Programs, become_account, give, open_directory, ordinary_account};
+use common::certificates;
 use common::complaints::unexpected;
 use common::dns::{NameServer, Zone};
 use common::script::Stage;
@@ -88,6 +89,7 @@ impl Site {
     }
 
     /// Helper programs: those under test and those of the configuration; and what the latter read.
+    /// Certificates with their keys.
     fn add_programs(&self) {
         for entry in fs::read_dir(self.programs.directory()).unwrap() {
             let entry = entry.unwrap();
@@ -100,6 +102,11 @@ impl Site {
                 let program = self.path("libexec").join(name);
                 fs::rename(&path, &program).unwrap();
                 fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            if name.ends_with(".key") {
+                let made = certificates::certificate(certificates::Kind::P256, &self.name);
+                fs::write(path.with_extension("pem"), made.certificate).unwrap();
+                fs::write(&path, made.key).unwrap();
             }
             if name.ends_with(".sql") {
                 let database = path.with_extension("sqlite");

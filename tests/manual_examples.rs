@@ -20,6 +20,7 @@ use pillarbox::table::{file, value};
 use tempfile::TempDir;
 
 use common::account::{Programs, become_account, give, open_directory, ordinary_account};
+use common::certificates;
 use common::complaints::unexpected;
 
 /// The pages, below the root of the repository.
@@ -107,9 +108,9 @@ impl Machine {
                 machine.write("etc/mail/people.json", &example.text);
             }
         }
-        for name in ["mail.example.org.crt", "private/mail.example.org.key"] {
-            machine.write(&format!("etc/ssl/{name}"), "not looked into\n");
-        }
+        let made = certificates::certificate(certificates::Kind::P256, "mail.example.org");
+        machine.write("etc/ssl/mail.example.org.crt", &made.certificate);
+        machine.write("etc/ssl/private/mail.example.org.key", &made.key);
         let program = machine.write("libexec/table-json", "#!/bin/sh\n");
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
         machine
@@ -222,11 +223,9 @@ fn every_example_is_looked_at() {
 fn what_the_page_calls_refused_is_refused() {
     let statements = [
         "admd example",
-        "ca authority cert \"/etc/ssl/mail.example.org.crt\"",
         "filter f phase connect match rdns junk",
         "proc p \"program\"",
         "queue compression",
-        "smtp ciphers default",
         "srs key secret",
         "action a relay tls",
         "listen on 127.0.0.1 proxy-v2",

@@ -28,6 +28,7 @@ pub mod service;
 pub mod support;
 pub mod syslog;
 pub mod terminal;
+pub mod tls;
 pub mod users;
 
 mod dynamic;

@@ -94,11 +94,10 @@ impl Parser<'_> {
     /// `smtp …`.
     pub(super) fn smtp(&mut self) -> Parsed<()> {
         let words = ["ciphers", "limit", "max-message-size", "sub-addr-delim"];
-        let (word, span) = self.one_of(&words)?;
+        let (word, _) = self.one_of(&words)?;
         match word {
             "ciphers" => {
                 self.config.smtp.ciphers = Some(self.ciphers()?);
-                self.unsupported(span, "smtp ciphers");
                 Ok(())
             }
             "limit" => {

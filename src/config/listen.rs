@@ -36,6 +36,8 @@ const NETWORK_OPTIONS: [&str; 17] = [
     "tls",
     "tls-require",
 ];
+/// Those of them that are about encryption.
+const TLS_OPTIONS: [&str; 7] = ["ca", "ciphers", "pki", "protocols", "smtps", "tls", "tls-require"];
 /// Those of this server alone.
 const OWN_OPTIONS: [&str; 4] = ["no-chunking", "no-limits", "no-pipelining", "no-smtputf8"];
 /// The longest host name, in bytes.
@@ -235,7 +237,9 @@ impl Parser<'_> {
                 draft.proxy = true;
             }
         }
-        draft.unsupported.push((span, word));
+        if !TLS_OPTIONS.contains(&word) {
+            draft.unsupported.push((span, word));
+        }
         Ok(())
     }
 

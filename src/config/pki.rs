@@ -27,7 +27,6 @@ impl Parser<'_> {
                 _ => dhe = Some(self.dhe(&text)?),
             }
         }
-        self.unsupported(span, "pki");
         match self.pki.iter_mut().find(|draft| draft.name == name) {
             Some(draft) => {
                 draft.certificate = certificate.or(draft.certificate.take());
@@ -59,7 +58,6 @@ impl Parser<'_> {
         let name = self.certificate_name()?;
         self.expect_word("cert")?;
         let certificate = self.text()?.text;
-        self.unsupported(span, "ca");
         let authorities = &mut self.config.authorities;
         match authorities.iter_mut().find(|authority| authority.name == name) {
             Some(known) => known.certificate = certificate,

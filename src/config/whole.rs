@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::diagnostics::{Diagnostic, reason};
 use super::parser::{Parsed, Parser, Quote};
 use super::pki::PkiDraft;
-use super::tree::{ActionKind, Endpoint, Pki, PkiId, Span};
+use super::tree::{ActionKind, Dhe, Endpoint, Pki, PkiId, Span};
 use super::{KeyFile, KeyFileProblem};
 
 /// A certificate or an authority that a relay names. It may be declared after the action.
@@ -48,6 +48,10 @@ impl Parser<'_> {
     }
 
     fn finish_pki(&mut self) {
+        let exchanges = self.pki.iter().find(|draft| draft.dhe != Dhe::None);
+        if let Some(span) = exchanges.map(|draft| draft.span) {
+            self.warning(span, "dhe has no effect: key exchange over finite fields is not offered");
+        }
         for draft in std::mem::take(&mut self.pki) {
             // What an error is said about stays in place, so that the others keep their indices.
             let _told = self.check_pki(&draft);
@@ -71,7 +75,12 @@ impl Parser<'_> {
         let failed = "load_pki_tree: failed to load certificate file";
         self.check_key_file(certificate, KeyFile::Certificate, draft.span, failed)?;
         let failed = "load_pki_keys: failed to load key file";
-        self.check_key_file(key, KeyFile::Key, draft.span, failed)
+        self.check_key_file(key, KeyFile::Key, draft.span, failed)?;
+        self.files.key_pair(certificate, key).map_err(|problem| {
+            let message = format!("pki {}: {problem}", draft.name);
+            let hint = format!("`{certificate}` and `{key}`");
+            self.error_with_hint(draft.span, message, &hint)
+        })
     }
 
     fn check_authorities(&mut self) {
@@ -80,7 +89,12 @@ impl Parser<'_> {
             let (path, span) = (authority.certificate.clone(), authority.span);
             let failed = "load_pki_tree: failed to load CA file";
             // The others are looked at all the same.
-            let _told = self.check_key_file(&path, KeyFile::Certificate, span, failed);
+            let usable = self.check_key_file(&path, KeyFile::Certificate, span, failed);
+            if usable.is_ok()
+                && let Err(problem) = self.files.authorities(&path)
+            {
+                self.error_with_hint(span, failed, &format!("{path}: {problem}"));
+            }
         }
     }
 

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use super::outbound::Outbound;
 use super::shared::Shared;
 use super::smtp::listener::{self, Accepting};
+use super::tls::Surroundings;
 use crate::ipc::link::{Arrived, Link};
 use crate::ipc::message::control::{ControlToDispatcher, DispatcherToControl};
-use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent};
-use crate::process::{self, Context, Memory, Threads};
+use crate::ipc::message::parent::{ParentToRole, Peer, RoleToParent, Setup};
+use crate::process::{self, Context, Memory, StartError, Threads};
 
 /// How long what is under way may take when the role leaves.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -26,14 +27,21 @@ const TOGETHER: usize = 128;
 
 /// Runs the role.
 pub fn run() -> ExitCode {
-    process::run(Role::Dispatcher, Threads::Cores, |_| Ok(()), serve)
+    let prepare = |setup: &Setup| {
+        let what = || "cryptography".to_owned();
+        Surroundings::read(setup).map_err(|source| StartError::Prepare { what: what(), source })
+    };
+    process::run(Role::Dispatcher, Threads::Cores, prepare, serve)
 }
 
-async fn serve(context: Context, (): ()) {
+async fn serve(context: Context, surroundings: Surroundings) {
     context.ready().await;
     let Context { setup, parent, mut orders, memory, .. } = context;
     let paused = setup.switches.smtp_paused;
     let shared = Shared::new(setup, parent);
+    if let Err(error) = shared.tls.serve(&shared.setup, shared.parent.clone(), surroundings) {
+        tracing::error!("warn: dispatcher: no TLS: {error}");
+    }
     let dispatcher = Dispatcher {
         outbound: Outbound::new(&shared),
         shared,
@@ -78,7 +86,8 @@ impl Dispatcher {
     fn listen(&self, index: u32, socket: OwnedFd) -> io::Result<()> {
         let config = &self.shared.setup.config;
         let Some(configured) = config.listeners.get(index as usize) else { return Ok(()) };
-        listener::serve(&self.shared, configured, socket, self.accepting.subscribe())
+        let door = self.shared.tls.door(index as usize);
+        listener::serve(&self.shared, configured, door, socket, self.accepting.subscribe())
     }
 
     fn attach(&self, peer: Peer, descriptor: OwnedFd) -> io::Result<()> {
@@ -94,6 +103,13 @@ impl Dispatcher {
                         answer_control(&shared, &memory, arrived);
                     }
                 });
+            }
+            Peer::Keys => {
+                let (link, mut arrivals) = Link::open(descriptor, credits)?;
+                self.shared.tls.keys.replace(link);
+                self.shared.tls.attached();
+                // Keys only answers.
+                tokio::spawn(async move { while arrivals.recv().await.is_some() {} });
             }
             Peer::Lookup => {
                 let (link, mut arrivals) = Link::open(descriptor, credits)?;
@@ -113,7 +129,7 @@ impl Dispatcher {
                     }
                 });
             }
-            Peer::Dispatcher | Peer::Keys | Peer::Scheduler => {}
+            Peer::Dispatcher | Peer::Scheduler => {}
         }
         Ok(())
     }

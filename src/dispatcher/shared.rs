@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::bodies::Bodies;
 use super::smtp::{Lease, Refusal};
+use super::tls::Tls;
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub lookup: Neighbour<DispatcherToLookup, LookupToDispatcher>,
     /// The queue.
     pub queue: Neighbour<DispatcherToQueue, QueueToDispatcher>,
+    /// Encryption of sessions.
+    pub tls: Arc<Tls>,
     /// Messages in memory.
     pub bodies: Bodies,
     /// What is counted.
@@ -60,6 +63,10 @@ pub struct Counters {
     pub inet4: AtomicI64,
     /// `smtp.session.inet6`
     pub inet6: AtomicI64,
+    /// `smtp.tls`: sessions now that were encrypted by STARTTLS.
+    pub starttls: AtomicI64,
+    /// `smtp.smtps`: sessions now that began encrypted.
+    pub smtps: AtomicI64,
     /// `mda.running`: workers now.
     pub workers: AtomicI64,
     /// Deliveries under way.
@@ -130,6 +137,7 @@ impl Shared {
     #[must_use]
     pub fn new(setup: Setup, parent: ParentLink) -> Arc<Self> {
         Arc::new(Self {
+            tls: Arc::new(Tls::new(&setup.config)),
             setup,
             parent,
             lookup: Neighbour::default(),
@@ -241,6 +249,8 @@ impl Counters {
             ("smtp.session.inet4", &self.inet4),
             ("smtp.session.inet6", &self.inet6),
             ("smtp.session.local", &self.local),
+            ("smtp.smtps", &self.smtps),
+            ("smtp.tls", &self.starttls),
         ];
         all.into_iter()
             .map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)))

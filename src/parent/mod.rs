@@ -9,6 +9,7 @@
 
 mod background;
 mod options;
+mod pki;
 mod prepare;
 mod reload;
 mod requests;

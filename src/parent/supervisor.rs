@@ -383,6 +383,7 @@ impl Supervisor {
             | RoleToParent::StartTableProgram { .. }
             | RoleToParent::OpenMap { .. }
             | RoleToParent::StartAuthWorker
+            | RoleToParent::OpenPki { .. }
             | RoleToParent::StartReader(_)
             | RoleToParent::StartWorker { .. } => {
                 self.offices.answer(said.message, said.responder);

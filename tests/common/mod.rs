@@ -10,9 +10,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod account;
+#[path = "../../src/tls/fixture.rs"]
+pub mod certificates;
 pub mod complaints;
 pub mod control;
 pub mod dns;
+pub mod encrypted;
 pub mod install;
 pub mod load;
 pub mod logins;

@@ -1,6 +1,6 @@
 //! A client that speaks SMTP to the server, politely or not.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ impl Reply {
 }
 
 /// A connection to the server.
-pub struct Peer {
-    stream: BufReader<TcpStream>,
+pub struct Peer<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Peer {
@@ -49,14 +49,28 @@ impl Peer {
         Ok(peer)
     }
 
+    /// The bare connection, from which nothing was read beyond the last reply.
+    pub fn into_stream(self) -> TcpStream {
+        assert_eq!(self.stream.buffer(), b"");
+        self.stream.into_inner()
+    }
+}
+
+impl<S: Read + Write> Peer<S> {
+    /// Speaks over a connection of another kind.
+    pub fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
     /// The connection itself.
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &S {
         self.stream.get_ref()
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes.as_ref())
+        self.stream.get_mut().write_all(bytes.as_ref())?;
+        self.stream.get_mut().flush()
     }
 
     /// Reads one reply of any number of lines.

@@ -49,23 +49,7 @@ impl QueueRole {
             fs::create_dir_all(spool.join(name)).unwrap();
         }
         File::create(spool.join("lock")).unwrap();
-        let setup = Setup {
-            config: parse(config),
-            generation: 1,
-            server_name: "host.example".to_owned(),
-            foreground: true,
-            rootless: true,
-            daemon_user: "_smtpd".to_owned(),
-            overridden: Vec::new(),
-            keys,
-            switches: Switches::default(),
-            descriptors: 1024,
-            spool: spool.to_str().unwrap().to_owned(),
-            empty: directory.path().to_str().unwrap().to_owned(),
-            credits: CREDITS,
-            resolvers: Vec::new(),
-            suspects: SuspectLists::default(),
-        };
+        let setup = setup(config, keys, directory.path());
         let (ours, theirs) = platform::fd::socketpair().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_smtpd"));
         let arguments = ["smtpd", "-x", "queue", "-d"].map(Into::into);
@@ -97,6 +81,27 @@ impl QueueRole {
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+}
+
+/// What a role is told that runs in a directory of the test.
+pub fn setup(config: &str, keys: RoleKeys, directory: &Path) -> Setup {
+    Setup {
+        config: parse(config),
+        generation: 1,
+        server_name: "host.example".to_owned(),
+        foreground: true,
+        rootless: true,
+        daemon_user: "_smtpd".to_owned(),
+        overridden: Vec::new(),
+        keys,
+        switches: Switches::default(),
+        descriptors: 1024,
+        spool: directory.join("spool").to_str().unwrap().to_owned(),
+        empty: directory.to_str().unwrap().to_owned(),
+        credits: CREDITS,
+        resolvers: Vec::new(),
+        suspects: SuspectLists::default(),
     }
 }
 

@@ -139,6 +139,11 @@ fn keys_and_certificates() {
         ),
         (0, "ca x cert \"/missing\"", &["1: load_pki_tree: failed to load CA file"]),
         (0, "pki x cert \"/missing\"\npki x cert \"/cert\" key \"/key\"", &[]),
+        (
+            0,
+            "pki x cert \"/cert\" key \"/key\" dhe auto\npki y cert \"/cert\" key \"/key\" dhe legacy",
+            &["1: warn: dhe has no effect: key exchange over finite fields is not offered"],
+        ),
         (137, "pki x dhe foo", &["1: invalid DHE keyword: foo"]),
         (137, "pki \"-a.c\" cert \"x\"", &["1: not a valid domain name: -a.c"]),
         (0, "pki \"*\" cert \"/cert\" key \"/key\"", &[]),

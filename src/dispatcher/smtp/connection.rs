@@ -20,7 +20,9 @@ use super::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
     Severity,
 };
+use crate::config::TlsMode;
 use crate::dispatcher::shared::{BodyShare, Counted, Shared};
+use crate::dispatcher::tls::{Door, HandshakeError, Transport};
 use crate::ipc::blob::Blob;
 use crate::ipc::message::lookup::{
     DispatcherToLookup, Expansion as Answered, LookupToDispatcher, SessionFacts,
@@ -45,7 +47,10 @@ type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// A connection and what belongs to it.
 pub struct Connection<S> {
-    stream: S,
+    stream: Transport<S>,
+    door: Option<Arc<Door>>,
+    /// What was received before the session began.
+    early: Vec<u8>,
     session: Session,
     shared: Arc<Shared>,
     input: InputBuffer,
@@ -69,7 +74,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let share = BodyShare::new(&shared);
         Self {
             share,
-            stream,
+            stream: Transport::Plain(stream),
+            door: None,
+            early: Vec::new(),
             session,
             shared,
             input: InputBuffer::default(),
@@ -78,6 +85,19 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             transaction: 0,
             spill: None,
         }
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn with_tls(self, door: Option<Arc<Door>>) -> Self {
+        Self { door, ..self }
+    }
+
+    /// The same with bytes that were received already, as behind a PROXY header: they belong to the
+    /// handshake of a session that begins with one, and are its first input otherwise.
+    #[must_use]
+    pub fn with_received(self, early: Vec<u8>) -> Self {
+        Self { early, ..self }
     }
 
     /// Serves the connection to its end. `name` is the client's, still being looked up; `None`
@@ -89,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         });
         let mut pending: Option<Pending<'_>> = None;
         let mut message = None;
+        let mut encrypted = None;
         loop {
             match self.session.poll(Timestamp::now(), &mut self.input, &mut self.output) {
                 Action::Close => break,
@@ -99,8 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Action::BeginFilters { .. }
                 | Action::Filter(_)
                 | Action::FilterLines(_)
-                | Action::Report(_)
-                | Action::StartTls => break,
+                | Action::Report(_) => break,
                 Action::CheckSender(asked) => {
                     pending = Some(Box::pin(self.logins().check_sender(asked)));
                 }
@@ -154,6 +174,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     self.flush().await;
                     self.receive(&mut naming).await;
                 }
+                Action::StartTls => {
+                    self.flush().await;
+                    encrypted = self.start_tls(&shared).await;
+                }
                 Action::TakeBody => {
                     let piece = self.session.take_body();
                     self.store_piece(message, &piece).await;
@@ -179,6 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         if let Some(spill) = self.spill.take() {
             forget(&shared, spill.message).await;
         }
+        drop(encrypted);
     }
 
     fn logins(&self) -> Logins {
@@ -190,7 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         if self.output.is_empty() {
             return;
         }
-        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        let writing = async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.flush().await
+        };
+        let written = timeout(WRITE_TIMEOUT, writing).await;
         self.output = Vec::new();
         match written {
             Ok(Ok(())) => {}
@@ -199,8 +228,39 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
     }
 
+    /// Does the handshake, and tells the session how it went. What comes back counts the session as
+    /// an encrypted one.
+    async fn start_tls<'s>(&mut self, shared: &'s Shared) -> Option<Counted<'s>> {
+        let early = std::mem::take(&mut self.early);
+        let (Some(door), Some(stream)) = (&self.door, self.stream.take_plain()) else {
+            self.session.end(Ending::TlsUnavailable);
+            return None;
+        };
+        match shared.tls.accept(door, stream, early).await {
+            Ok((stream, secured)) => {
+                self.stream = Transport::Tls(stream);
+                self.session.answer(Answer::Secured(Box::new(secured)));
+                let counters = &shared.counters;
+                let immediate = door.settings().mode == TlsMode::Immediate;
+                Some(Counted::new(if immediate { &counters.smtps } else { &counters.starttls }))
+            }
+            Err(HandshakeError::Unavailable) => {
+                self.session.end(Ending::TlsUnavailable);
+                None
+            }
+            Err(error) => {
+                self.session.end(Ending::IoError(format!("handshake failed: {error}")));
+                None
+            }
+        }
+    }
+
     /// Waits for bytes; meanwhile the client's name may come.
     async fn receive(&mut self, naming: &mut Option<Pending<'_>>) {
+        if !self.early.is_empty() {
+            self.input.room().append(&mut self.early);
+            return;
+        }
         if self.input.is_empty() {
             self.input = InputBuffer::default();
         }

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::connection::Connection;
 use super::mechanisms::Offer;
-use super::{AuthSettings, Peer, Session, SessionId, Settings};
+use super::{AuthSettings, Peer, Session, SessionId, Settings, TlsOffer};
 use crate::config::{Config, Endpoint, Listener};
 use crate::dispatcher::shared::{Counted, Shared};
+use crate::dispatcher::tls::Door;
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
 use crate::model::dns::Reverse;
 use crate::time::local_zone;
@@ -68,6 +69,7 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
 pub fn serve(
     shared: &Arc<Shared>,
     listener: &Listener,
+    door: Option<Arc<Door>>,
     socket: OwnedFd,
     accepting: watch::Receiver<Accepting>,
 ) -> io::Result<()> {
@@ -75,14 +77,16 @@ pub fn serve(
     socket.set_nonblocking(true)?;
     let socket = TcpListener::from_std(socket)?;
     let setup = &shared.setup;
-    let settings = settings_of(&setup.config, listener, &setup.server_name);
+    let mut settings = settings_of(&setup.config, listener, &setup.server_name);
+    settings.tls =
+        door.as_ref().map(|door| TlsOffer::new(door.settings().mode, Arc::clone(door.available())));
     let users = listener.auth.and_then(|auth| auth.table);
     let offer = Arc::new(Offer::new(settings, users));
     let hostnames = listener
         .hostnames
         .and_then(|id| setup.config.table(id))
         .map(|table| Arc::<str>::from(table.name.as_str()));
-    tokio::spawn(accept(Arc::clone(shared), socket, offer, hostnames, accepting));
+    tokio::spawn(accept(Arc::clone(shared), socket, offer, door, hostnames, accepting));
     Ok(())
 }
 
@@ -90,12 +94,16 @@ async fn accept(
     shared: Arc<Shared>,
     socket: TcpListener,
     offer: Arc<Offer>,
+    door: Option<Arc<Door>>,
     hostnames: Option<Arc<str>>,
     mut accepting: watch::Receiver<Accepting>,
 ) {
     // The last quarter is for large bodies, outgoing connections and deliveries.
     let most = shared.setup.descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 4 * 3;
     let most = i64::try_from(most.max(16)).unwrap_or(i64::MAX);
+    if door.is_some() {
+        shared.tls.first_look().await;
+    }
     loop {
         let now = *accepting.borrow_and_update();
         match now {
@@ -120,7 +128,8 @@ async fn accept(
             Ok((stream, address)) => {
                 let shared = Arc::clone(&shared);
                 let (offer, hostnames) = (Arc::clone(&offer), hostnames.clone());
-                tokio::spawn(session(shared, offer, hostnames, stream, address));
+                let door = door.clone();
+                tokio::spawn(session(shared, offer, door, hostnames, stream, address));
             }
             Err(error) => {
                 tracing::warn!("warn: smtp: cannot accept: {error}");
@@ -133,6 +142,7 @@ async fn accept(
 async fn session(
     shared: Arc<Shared>,
     offer: Arc<Offer>,
+    door: Option<Arc<Door>>,
     hostnames: Option<Arc<str>>,
     stream: TcpStream,
     address: std::net::SocketAddr,
@@ -152,7 +162,8 @@ async fn session(
     let session = Session::new(SessionId(id), settings, peer);
     let naming = Arc::clone(&shared);
     let name = async move { naming.name_of(client).await };
-    Connection::new(stream, session, Arc::clone(&shared), idle_timeout).serve(Some(name)).await;
+    let connection = Connection::new(stream, session, Arc::clone(&shared), idle_timeout);
+    connection.with_tls(door).serve(Some(name)).await;
 }
 
 async fn greeting_name(

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod client;
 pub mod control;
+pub mod keys;
 pub mod lookup;
 pub mod parent;
 pub mod queue;
