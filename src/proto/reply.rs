@@ -16,6 +16,10 @@ pub const RESET: &str = "250 2.0.0 Reset state";
 pub const BYE: &str = "221 2.0.0 Bye";
 /// Answer to VRFY (RFC 5321, section 3.5.3).
 pub const CANNOT_VERIFY: &str = "252 2.5.2 Cannot VRFY user: try RCPT";
+/// Success of STARTTLS.
+pub const READY_FOR_TLS: &str = "220 2.0.0 Ready to start TLS";
+/// Success of AUTH.
+pub const AUTHENTICATED: &str = "235 2.0.0 Authentication succeeded";
 /// Success of DATA.
 pub const ENTER_MAIL: &str = "354 Enter mail, end with \".\" on a line by itself";
 
@@ -23,12 +27,16 @@ pub const ENTER_MAIL: &str = "354 Enter mail, end with \".\" on a line by itself
 pub const TEMPORARY_ERROR: &str = "421 4.3.0 Temporary Error";
 /// The queue failed at the commit.
 pub const TEMPORARY_FAILURE: &str = "421 4.3.0 Temporary failure";
+/// Credentials were wrong too often, from this address.
+pub const TOO_MANY_FAILURES: &str = "421 4.7.0 Too many failed authentications, try again later";
 /// The queue did not answer in time.
 pub const TIMED_OUT: &str = "451 4.3.0 Temporary failure";
 /// The spool is full.
 pub const INSUFFICIENT_STORAGE: &str = "452 4.3.1 Insufficient system storage";
 /// `max-mails` is reached.
 pub const TOO_MANY_MESSAGES: &str = "452 4.5.3 Too many recipients: Too many messages sent";
+/// STARTTLS while there is no key.
+pub const TLS_NOT_AVAILABLE: &str = "454 4.7.0 TLS not available due to temporary reason";
 /// `max-rcpt` is reached.
 pub const TOO_MANY_RECIPIENTS: &str = "452 4.5.3 Too many recipients: Too many recipients";
 
@@ -57,6 +65,15 @@ pub const BAD_RECIPIENT: &str = "501 5.1.3 Recipient address syntax error";
 pub const BAD_SIZE: &str = "501 5.5.4 Invalid command arguments: Invalid SIZE";
 /// ENVID of MAIL has characters that cannot be sent on.
 pub const BAD_ENVID: &str = "501 5.5.4 Invalid command arguments: Invalid ENVID";
+/// AUTH without a mechanism.
+pub const NO_PARAMETERS: &str = "501 5.5.4 Invalid command arguments: No parameters given";
+/// STARTTLS with an argument.
+pub const NO_PARAMETERS_ALLOWED: &str =
+    "501 5.5.4 Invalid command arguments: No parameters allowed";
+/// What a client sends during AUTH cannot be understood.
+pub const BAD_EXCHANGE: &str = "501 5.5.2 Syntax error: Syntax error";
+/// STARTTLS inside TLS.
+pub const ALREADY_SECURE: &str = "503 5.5.1 Invalid command: Channel already secured";
 /// A command out of order.
 pub const BAD_SEQUENCE: &str = "503 5.5.1 Invalid command: Command not allowed at this point.";
 /// AUTH after it succeeded.
@@ -65,6 +82,14 @@ pub const ALREADY_AUTHENTICATED: &str = "503 5.5.1 Invalid command: Already auth
 pub const NOT_SUPPORTED: &str = "503 5.5.1 Invalid command: Command not supported";
 /// DATA without recipients.
 pub const NO_RECIPIENT: &str = "503 5.5.4 Invalid command arguments: No recipient specified";
+/// MAIL before AUTH, where that is required.
+pub const AUTH_REQUIRED: &str = "530 5.5.1 Invalid command: Must issue an AUTH command first";
+/// The user may not send from this address.
+pub const SENDER_REJECTED: &str = "530 Sender rejected";
+/// MAIL before STARTTLS, where that is required.
+pub const TLS_REQUIRED: &str = "530 5.5.1 Invalid command: Must issue a STARTTLS command first";
+/// The credentials are wrong.
+pub const WRONG_CREDENTIALS: &str = "535 Authentication failed";
 /// A header block with something that is not a header.
 pub const NOT_COMPLIANT: &str =
     "550 5.7.1 Delivery not authorized, message refused: Message is not RFC 2822 compliant";

@@ -227,4 +227,6 @@ pub enum Ending {
     IoError(String),
     /// Nothing was received for the idle timeout, or the client does not read.
     Timeout,
+    /// A session that begins with a handshake cannot have one: there is no key.
+    TlsUnavailable,
 }

@@ -37,6 +37,7 @@ impl Session {
             (State::Committing { message, .. }, Some(Answer::Commit(_, result))) => {
                 self.committed(*message, result)
             }
+            (State::Handshaking, Some(Answer::Secured(secured))) => self.is_secured(secured),
             // Only fitting answers arrive.
             _ => Outcome::Done,
         };

@@ -43,7 +43,7 @@ impl Session {
             Verb::Quit => Outcome::Close(reply::BYE.into()),
             Verb::Rcpt => self.recipient(argument.unwrap_or_default()),
             Verb::Rset => self.reset(),
-            Verb::StartTls => self.start_tls(),
+            Verb::StartTls => self.start_tls(argument),
             Verb::Vrfy => reply::CANNOT_VERIFY.into(),
         }
     }
@@ -87,17 +87,10 @@ impl Session {
             optional(settings.chunking, "CHUNKING"),
             optional(settings.smtputf8, "SMTPUTF8"),
             settings.limits.then(|| limits_line(settings)),
+            optional(self.offers_tls(), "STARTTLS"),
         ]
         .into_iter()
         .flatten()
-    }
-
-    /// STARTTLS where it is not offered.
-    fn start_tls(&self) -> Outcome {
-        if self.greeting.is_none() || self.transaction.is_some() {
-            return reply::BAD_SEQUENCE.into();
-        }
-        reply::NOT_SUPPORTED.into()
     }
 
     /// AUTH where it is not offered. Local sessions are authenticated from the start.
@@ -122,6 +115,9 @@ impl Session {
     fn mail(&mut self, argument: &[u8]) -> Outcome {
         if self.greeting.is_none() || self.transaction.is_some() {
             return reply::BAD_SEQUENCE.into();
+        }
+        if self.lacks_tls() {
+            return reply::TLS_REQUIRED.into();
         }
         if self.messages >= self.settings.max_messages {
             return reply::TOO_MANY_MESSAGES.into();
@@ -176,12 +172,22 @@ impl Session {
             hostname: self.peer.hostname.as_deref().unwrap_or(UNKNOWN_HOSTNAME),
             address: &address,
         };
+        let secured = self.secured.as_ref().map(|it| (it.description(), it.verified));
         let mut body = Vec::new();
         Received {
             client: (!settings.masks_source).then_some(client),
             by: self.server_name(),
-            protocol: trace::protocol(greeting.extended, self.peer.is_local()),
+            protocol: trace::Protocol {
+                extended: greeting.extended,
+                secure: self.is_secure(),
+                authenticated: self.peer.is_local(),
+            },
             id: transaction.lease.id,
+            encryption: secured.as_ref().map(|(description, verified)| trace::Encryption {
+                description,
+                verified: *verified,
+                login: None,
+            }),
             recipient: match transaction.recipients.as_slice() {
                 [only] => Some(&only.address),
                 _ => None,

@@ -112,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
                 Action::ExpandRecipient(recipient) => {
                     let shared = Arc::clone(&shared);
-                    pending = Some(Box::pin(expand(shared, self.transaction, recipient)));
+                    let secure = self.session.is_secure();
+                    pending = Some(Box::pin(expand(shared, self.transaction, secure, recipient)));
                 }
                 Action::Flush => self.flush().await,
                 Action::Log(event) => {
@@ -298,7 +299,7 @@ async fn forget(shared: &Shared, message: MessageId) {
     let _gone = shared.queue.notice(&DispatcherToQueue::Forget { message }, None).await;
 }
 
-fn facts(origin: &Origin) -> SessionFacts {
+fn facts(origin: &Origin, secure: bool) -> SessionFacts {
     SessionFacts {
         source: origin.source,
         helo: origin.helo.clone(),
@@ -310,14 +311,19 @@ fn facts(origin: &Origin) -> SessionFacts {
         tag: origin.tag.clone(),
         username: (!origin.username.is_empty()).then(|| origin.username.clone()),
         authenticated: origin.authenticated,
-        secure: false,
+        secure,
     }
 }
 
-async fn expand(shared: Arc<Shared>, transaction: u64, recipient: Box<ExpandRecipient>) -> Answer {
+async fn expand(
+    shared: Arc<Shared>,
+    transaction: u64,
+    secure: bool,
+    recipient: Box<ExpandRecipient>,
+) -> Answer {
     let request = DispatcherToLookup::Expand {
         transaction,
-        session: facts(&recipient.origin),
+        session: facts(&recipient.origin, secure),
         sender: recipient.origin.sender.clone(),
         recipient: recipient.recipient.clone(),
     };

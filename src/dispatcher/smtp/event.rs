@@ -16,6 +16,13 @@ pub enum LogEvent {
         /// The reply sent.
         reply: String,
     },
+    /// The client has sent a certificate.
+    Certificate {
+        /// Whether it was required and holds.
+        verified: bool,
+        /// SHA-256 of it, lower-case hexadecimal.
+        fingerprint: String,
+    },
     /// The client's name is known.
     Connected {
         /// Its address, see [`Peer::address`](super::Peer::address).
@@ -54,6 +61,8 @@ pub enum LogEvent {
         /// Whether the client greeted with EHLO.
         extended: bool,
     },
+    /// The connection is encrypted, as [`Secured`](crate::model::tls::Secured::description) says.
+    Secured(String),
 }
 
 /// How important a line is: decides the priority in syslog.
@@ -82,6 +91,11 @@ impl LogEvent {
             Self::BadInput { reply } => {
                 format!("{session} smtp bad-input result=\"{}\"", quoted(reply.as_bytes()))
             }
+            Self::Certificate { verified, fingerprint } => format!(
+                "{session} smtp cert-check result=\"{}\" fingerprint=\"SHA256:{}\"",
+                if *verified { "verified" } else { "unchecked" },
+                quoted(fingerprint.as_bytes())
+            ),
             Self::Connected { address, host } => format!(
                 "{session} smtp connected address={} host={}",
                 word(address.as_bytes()),
@@ -105,6 +119,9 @@ impl LogEvent {
                 "{session} smtp message msgid={id} size={size} nrcpt={recipients} proto={}",
                 if *extended { "ESMTP" } else { "SMTP" }
             ),
+            Self::Secured(description) => {
+                format!("{session} smtp tls ciphers={}", word(description.as_bytes()))
+            }
         }
     }
 }
@@ -115,6 +132,7 @@ fn reason(ending: Option<&Ending>) -> String {
         Some(Ending::Disconnect) => "disconnect".to_owned(),
         Some(Ending::IoError(text)) => format!("\"io-error: {}\"", quoted(text.as_bytes())),
         Some(Ending::Timeout) => "timeout".to_owned(),
+        Some(Ending::TlsUnavailable) => "tls-accept-failed".to_owned(),
     }
 }
 
@@ -166,6 +184,23 @@ mod tests {
             (
                 LogEvent::Disconnected(Some(Ending::IoError("reset".into()))),
                 "00000000000000ff smtp disconnected reason=\"io-error: reset\"",
+            ),
+            (
+                LogEvent::Disconnected(Some(Ending::TlsUnavailable)),
+                "00000000000000ff smtp disconnected reason=tls-accept-failed",
+            ),
+            (
+                LogEvent::Secured("TLSv1.3:TLS_AES_256_GCM_SHA384:256".into()),
+                "00000000000000ff smtp tls ciphers=TLSv1.3:TLS_AES_256_GCM_SHA384:256",
+            ),
+            (
+                LogEvent::Certificate { verified: true, fingerprint: "0af9".into() },
+                "00000000000000ff smtp cert-check result=\"verified\" fingerprint=\"SHA256:0af9\"",
+            ),
+            (
+                LogEvent::Certificate { verified: false, fingerprint: "0af9".into() },
+                "00000000000000ff smtp cert-check result=\"unchecked\" \
+                 fingerprint=\"SHA256:0af9\"",
             ),
             (LogEvent::LoopDetected, "warn: loop detected"),
         ];

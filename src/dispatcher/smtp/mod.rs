@@ -15,6 +15,7 @@ pub mod listener;
 pub mod rehearsal;
 mod session;
 mod settings;
+mod starttls;
 mod state;
 mod transaction;
 
@@ -26,5 +27,6 @@ pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;
 pub use session::Session;
 pub use settings::{
-    IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, UNKNOWN_HOSTNAME,
+    Availability, IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings,
+    UNKNOWN_HOSTNAME,
 };

@@ -24,6 +24,7 @@ use super::transaction::Transaction;
 use crate::message::{Fault, Reached};
 use crate::model::envelope::Source;
 use crate::model::limits;
+use crate::model::tls::Secured;
 use crate::proto::address::is_host_name;
 use crate::proto::command::{self, Verb};
 use crate::proto::reply;
@@ -41,6 +42,8 @@ pub struct Session {
     pub(super) peer: Peer,
     pub(super) state: State,
     pub(super) greeting: Option<Greeting>,
+    /// How the connection is encrypted, if it is.
+    pub(super) secured: Option<Box<Secured>>,
     pub(super) transaction: Option<Box<Transaction>>,
     /// Messages committed.
     pub(super) messages: u32,
@@ -71,6 +74,7 @@ impl Session {
             peer,
             state: State::Banner,
             greeting: None,
+            secured: None,
             transaction: None,
             messages: 0,
             requests: 0,
@@ -135,6 +139,7 @@ impl Session {
     pub fn answer(&mut self, answer: Answer) {
         let fits = match (&answer, &self.state) {
             (Answer::Hostname(_), _) => self.peer.hostname.is_none(),
+            (Answer::Secured(_), State::Handshaking) => self.arrived.is_none(),
             (Answer::MessageId(id, _), State::Leasing { request, .. })
             | (Answer::Recipient(id, _), State::Expanding { request, .. })
             | (Answer::Commit(id, _), State::Committing { request, .. }) => id == request,
@@ -205,13 +210,7 @@ impl Session {
         output: &mut Vec<u8>,
     ) -> Option<Action> {
         match &mut self.state {
-            State::Banner => {
-                self.state = State::Command;
-                let banner = format!("220 {} ESMTP Pillarbox", self.server_name());
-                self.urgent = true;
-                reply::write_line(output, &banner);
-                None
-            }
+            State::Banner => self.greet_client(output),
             State::Body(_) => self.body_step(input, output),
             State::Closed => Some(Action::Close),
             State::Command => self.command_step(now, input, output),
@@ -230,11 +229,25 @@ impl Session {
                 }
                 None
             }
+            State::Securing => self.start_handshake(input, output),
             State::Committing { .. }
             | State::Expanding { .. }
+            | State::Handshaking
             | State::Leasing { .. }
             | State::Naming { .. } => self.answer_step(output),
         }
+    }
+
+    /// Greets, after the handshake on a listener that has it first.
+    fn greet_client(&mut self, output: &mut Vec<u8>) -> Option<Action> {
+        if self.awaits_first_handshake() {
+            return self.start_first_handshake();
+        }
+        self.state = State::Command;
+        let banner = format!("220 {} ESMTP Pillarbox", self.server_name());
+        self.urgent = true;
+        reply::write_line(output, &banner);
+        None
     }
 
     /// Runs the next command, if its line is complete.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::config::{ListenerAuth, Senders, TlsMode};
 use crate::model::envelope::Source;
 use crate::model::limits;
 
@@ -38,6 +40,19 @@ pub struct Settings {
     /// Whether [`Self::max_messages`] and [`Self::max_recipients`] are told (RFC 9422); off with
     /// `no-limits`.
     pub limits: bool,
+    /// When sessions are encrypted; `None` on a listener without TLS.
+    pub tls: Option<TlsMode>,
+    /// Whether handshakes can be done at the moment.
+    pub tls_availability: Availability,
+    /// Who may log in, once the session is encrypted; `None` on a listener without AUTH.
+    pub auth: Option<ListenerAuth>,
+    /// Whether the users of [`Self::auth`] have verifiers for SCRAM.
+    pub scram: bool,
+    /// Which addresses who has logged in may send from.
+    pub senders: Option<Senders>,
+    /// Whether the Received header of an encrypted session says who has logged in:
+    /// `received-auth`.
+    pub received_auth: bool,
     /// Whether the client is left out of the Received header: `mask-src`.
     pub masks_source: bool,
     /// Name that rules match with `tag`; empty without one.
@@ -68,6 +83,12 @@ impl Settings {
             chunking: false,
             smtputf8: false,
             limits: false,
+            tls: None,
+            tls_availability: Availability::default(),
+            auth: None,
+            scram: false,
+            senders: None,
+            received_auth: false,
             masks_source: false,
             tag: Arc::from(""),
             max_message_size: limits::MESSAGE_SIZE,
@@ -76,6 +97,32 @@ impl Settings {
             zone: TimeZone::UTC,
             idle_timeout: IDLE_TIMEOUT,
         }
+    }
+}
+
+/// Whether a listener can do TLS handshakes at the moment. All its sessions share it, and whoever
+/// holds the certificates sets it: without a key STARTTLS is answered 454, and an `smtps` session
+/// ends before it has begun.
+#[derive(Clone, Debug)]
+pub struct Availability(Arc<AtomicBool>);
+
+impl Availability {
+    /// Notes whether handshakes can be done from now on.
+    pub fn set(&self, available: bool) {
+        self.0.store(available, Ordering::Relaxed);
+    }
+
+    /// Whether handshakes can be done.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Availability {
+    /// They can.
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
     }
 }
 

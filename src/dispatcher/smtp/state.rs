@@ -34,8 +34,12 @@ pub(super) enum State {
     Leasing { request: RequestId, mail: Box<Mail> },
     /// The client's name, before a message can begin.
     Naming { mail: Box<Mail> },
+    /// The outcome of the TLS handshake.
+    Handshaking,
     /// The end of a command line that is too long, of which this many bytes were dropped.
     Overlong { dropped: usize },
+    /// The reply to STARTTLS, then the handshake.
+    Securing,
 }
 
 impl State {
@@ -45,6 +49,7 @@ impl State {
             self,
             Self::Committing { .. }
                 | Self::Expanding { .. }
+                | Self::Handshaking
                 | Self::Leasing { .. }
                 | Self::Naming { .. }
         )

@@ -1,4 +1,4 @@
-//! The numbered cases of the SMTP page of the specification, 11.1 to 11.6 and 11.10, as far as
+//! The numbered cases of the SMTP page of the specification, 11.1 to 11.8 and 11.10, as far as
 //! the session itself shows them.
 //!
 //! A case is a set-up and a dialogue. Replies are written in the short forms of the
@@ -9,10 +9,13 @@ mod commands;
 mod content;
 mod envelope;
 mod line_ends;
+mod starttls;
 
 use super::rehearsal::{Rehearsal, Script};
 use super::{ExpandRecipient, Expansion, Peer, Settings};
+use crate::config::TlsMode;
 use crate::proto::reply;
+use crate::spec_case;
 
 /// A case: its number, its set-up, and what is sent and answered.
 type Case<'a> = (&'a str, fn() -> Rehearsal, &'a [(&'a str, &'a str)]);
@@ -41,6 +44,7 @@ fn reply_text(short: &str) -> String {
              214 2.0.0 End of HELP info"
         }
         "NOARG" => "500 5.5.4 Invalid command arguments: command does not accept arguments.",
+        "NO" => "503 5.5.1 Invalid command: Command not supported",
         "NORCPT" => "503 5.5.4 Invalid command arguments: No recipient specified",
         "OK" => "250 2.0.0 Ok",
         "OPT" => "503 5.5.4 Invalid command arguments: Unsupported option",
@@ -49,7 +53,9 @@ fn reply_text(short: &str) -> String {
         "RESET" => "250 2.0.0 Reset state",
         "ROK" => "250 2.1.5 Destination address valid: Recipient ok",
         "SBAD" => "553 5.1.0 Sender address syntax error",
+        "SECURE" => "503 5.5.1 Invalid command: Channel already secured",
         "SEQ" => "503 5.5.1 Invalid command: Command not allowed at this point.",
+        "TLS" => "220 2.0.0 Ready to start TLS",
         "UNK" => "500 5.5.1 Invalid command: Command unrecognized",
         "VRFY" => "252 2.5.2 Cannot VRFY user: try RCPT",
         other => other,
@@ -77,6 +83,14 @@ fn run(cases: &[Case<'_>]) {
             assert_eq!(received, replies(expected), "smtp case {number}: {sent:?}");
             assert_eq!(session.closed, expected.ends_with('!'), "smtp case {number}: {sent:?}");
         }
+        note(number);
+    }
+}
+
+/// Notes the cases that a text like `13, 14` or `23, in a transaction` names.
+fn note(numbers: &str) {
+    for number in numbers.split(", ").filter_map(|number| number.parse().ok()) {
+        spec_case::ran("smtp", number);
     }
 }
 
@@ -134,6 +148,15 @@ fn no_dsn() -> Rehearsal {
 fn loopback() -> Rehearsal {
     let settings = Settings { completes_headers: true, ..settings() };
     connected(settings, Script::default(), Peer::remote([127, 0, 0, 1].into()))
+}
+
+/// Set-up T, without users: TLS is offered.
+fn tls() -> Rehearsal {
+    tls_listener(TlsMode::Offered, Script::default())
+}
+
+fn tls_listener(mode: TlsMode, script: Script) -> Rehearsal {
+    greeted(Settings { tls: Some(mode), ..settings() }, script)
 }
 
 /// The control socket.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
+use crate::model::tls::Secured;
 
 pub use exercise::exercise;
 
@@ -22,6 +23,8 @@ pub use exercise::exercise;
 pub struct Script {
     /// The answer to each RCPT.
     pub expand: fn(&ExpandRecipient) -> Expansion,
+    /// What TLS handshakes come to; an error is the text of the log line.
+    pub handshake: Result<Secured, &'static str>,
     /// Why no message id is leased.
     pub lease: Result<(), Refusal>,
     /// What storing a taken piece of a body comes to.
@@ -36,6 +39,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             expand: |_| Expansion::Accepted(vec![route()]),
+            handshake: Ok(secured()),
             lease: Ok(()),
             store: Ok(()),
             commit: Ok(()),
@@ -53,6 +57,19 @@ pub fn route() -> Sealed {
     match Key::new([0; 32]).seal(&0_u8) {
         Ok(sealed) => sealed,
         Err(error) => unreachable!("a number can be serialised: {error}"),
+    }
+}
+
+/// What most clients agree on with a server.
+#[must_use]
+pub fn secured() -> Secured {
+    Secured {
+        version: "TLSv1.3".to_owned(),
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+        bits: 256,
+        verified: false,
+        fingerprint: None,
+        exporter: Some([7; 32]),
     }
 }
 
@@ -150,8 +167,7 @@ impl Rehearsal {
             | Action::Close
             | Action::Filter(_)
             | Action::FindVerifier { .. }
-            | Action::Report(_)
-            | Action::StartTls => {
+            | Action::Report(_) => {
                 self.written.append(&mut self.output);
                 self.closed = true;
             }
@@ -182,6 +198,16 @@ impl Rehearsal {
             Action::Receive => {
                 self.written.append(&mut self.output);
                 return true;
+            }
+            Action::StartTls => {
+                self.written.append(&mut self.output);
+                match &self.script.handshake {
+                    Ok(secured) => self.session.answer(Answer::Secured(Box::new(secured.clone()))),
+                    Err(text) => {
+                        let text = format!("handshake failed: {text}");
+                        self.session.end(Ending::IoError(text));
+                    }
+                }
             }
             Action::TakeBody => {
                 let piece = self.session.take_body();
