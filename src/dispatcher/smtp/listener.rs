@@ -43,7 +43,6 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
     }
     settings.dsn = listener.dsn;
     settings.pipelining = listener.pipelining;
-    settings.tls = listener.tls.as_ref().map(|tls| tls.mode);
     settings.masks_source = listener.mask_source;
     settings.tag = Arc::from(listener.tag.as_str());
     settings.max_message_size = config.smtp.max_message_size;

@@ -27,6 +27,6 @@ pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;
 pub use session::Session;
 pub use settings::{
-    Availability, IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings,
+    IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, TlsOffer,
     UNKNOWN_HOSTNAME,
 };

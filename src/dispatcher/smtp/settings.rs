@@ -40,10 +40,6 @@ pub struct Settings {
     /// Whether [`Self::max_messages`] and [`Self::max_recipients`] are told (RFC 9422); off with
     /// `no-limits`.
     pub limits: bool,
-    /// When sessions are encrypted; `None` on a listener without TLS.
-    pub tls: Option<TlsMode>,
-    /// Whether handshakes can be done at the moment.
-    pub tls_availability: Availability,
     /// Who may log in, once the session is encrypted; `None` on a listener without AUTH.
     pub auth: Option<ListenerAuth>,
     /// Whether the users of [`Self::auth`] have verifiers for SCRAM.
@@ -57,6 +53,8 @@ pub struct Settings {
     pub masks_source: bool,
     /// Name that rules match with `tag`; empty without one.
     pub tag: Arc<str>,
+    /// Encryption; `None` where it is not offered.
+    pub tls: Option<TlsOffer>,
     /// Largest message, in bytes as received with one byte a line end.
     pub max_message_size: u64,
     /// Recipients of one message.
@@ -83,14 +81,13 @@ impl Settings {
             chunking: false,
             smtputf8: false,
             limits: false,
-            tls: None,
-            tls_availability: Availability::default(),
             auth: None,
             scram: false,
             senders: None,
             received_auth: false,
             masks_source: false,
             tag: Arc::from(""),
+            tls: None,
             max_message_size: limits::MESSAGE_SIZE,
             max_recipients: MAX_RECIPIENTS,
             max_messages: MAX_MESSAGES,
@@ -100,29 +97,27 @@ impl Settings {
     }
 }
 
-/// Whether a listener can do TLS handshakes at the moment. All its sessions share it, and whoever
-/// holds the certificates sets it: without a key STARTTLS is answered 454, and an `smtps` session
-/// ends before it has begun.
+/// Encryption of a listener's sessions.
 #[derive(Clone, Debug)]
-pub struct Availability(Arc<AtomicBool>);
-
-impl Availability {
-    /// Notes whether handshakes can be done from now on.
-    pub fn set(&self, available: bool) {
-        self.0.store(available, Ordering::Relaxed);
-    }
-
-    /// Whether handshakes can be done.
-    #[must_use]
-    pub fn is_available(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+pub struct TlsOffer {
+    /// When a session is encrypted.
+    pub mode: TlsMode,
+    /// Whether a handshake can succeed now, which changes while sessions run. STARTTLS is answered
+    /// 454 while it cannot: the key was not loaded, or *keys* does not answer.
+    available: Arc<AtomicBool>,
 }
 
-impl Default for Availability {
-    /// They can.
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
+impl TlsOffer {
+    /// What a listener offers, as long as `available` says so.
+    #[must_use]
+    pub fn new(mode: TlsMode, available: Arc<AtomicBool>) -> Self {
+        Self { mode, available }
+    }
+
+    /// Whether a handshake can succeed now.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Relaxed)
     }
 }
 

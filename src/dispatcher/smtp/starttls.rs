@@ -11,6 +11,7 @@ use super::action::{Action, Ending};
 use super::event::LogEvent;
 use super::input::InputBuffer;
 use super::session::Session;
+use super::settings::TlsOffer;
 use super::state::{Outcome, State};
 use crate::config::TlsMode;
 use crate::model::tls::Secured;
@@ -30,22 +31,30 @@ impl Session {
     }
 
     fn has_starttls(&self) -> bool {
-        matches!(self.settings.tls, Some(TlsMode::Offered | TlsMode::Required))
+        matches!(self.tls_mode(), Some(TlsMode::Offered | TlsMode::Required))
+    }
+
+    fn tls_mode(&self) -> Option<TlsMode> {
+        self.settings.tls.as_ref().map(|tls| tls.mode)
+    }
+
+    fn has_keys(&self) -> bool {
+        self.settings.tls.as_ref().is_some_and(TlsOffer::is_available)
     }
 
     /// Whether MAIL has to wait for STARTTLS.
     pub(super) fn lacks_tls(&self) -> bool {
-        self.settings.tls == Some(TlsMode::Required) && !self.is_secure()
+        self.tls_mode() == Some(TlsMode::Required) && !self.is_secure()
     }
 
     /// Whether nothing may be written yet: this session begins with a handshake.
     pub(super) fn awaits_first_handshake(&self) -> bool {
-        self.settings.tls == Some(TlsMode::Immediate) && !self.is_secure()
+        self.tls_mode() == Some(TlsMode::Immediate) && !self.is_secure()
     }
 
     /// Goes from the connection to its handshake.
     pub(super) fn start_first_handshake(&mut self) -> Option<Action> {
-        if !self.settings.tls_availability.is_available() {
+        if !self.has_keys() {
             self.close(Some(Ending::TlsUnavailable));
             return None;
         }
@@ -53,26 +62,29 @@ impl Session {
         Some(Action::StartTls)
     }
 
-    /// STARTTLS, as far as it can be refused.
-    pub(super) fn start_tls(&mut self, argument: Option<&[u8]>) -> Outcome {
+    /// What STARTTLS checks before filters are asked.
+    pub(super) fn check_start_tls(&self, argument: Option<&[u8]>) -> Result<(), &'static str> {
         if self.greeting.is_none() || self.transaction.is_some() {
-            return reply::BAD_SEQUENCE.into();
+            return Err(reply::BAD_SEQUENCE);
         }
         if !self.has_starttls() {
-            return reply::NOT_SUPPORTED.into();
+            return Err(reply::NOT_SUPPORTED);
         }
         if self.is_secure() {
-            return reply::ALREADY_SECURE.into();
+            return Err(reply::ALREADY_SECURE);
         }
         if argument.is_some() {
-            return reply::NO_PARAMETERS_ALLOWED.into();
+            return Err(reply::NO_PARAMETERS_ALLOWED);
         }
-        self.accept_tls()
+        Ok(())
     }
 
-    /// STARTTLS, once nobody objects.
-    pub(super) fn accept_tls(&mut self) -> Outcome {
-        if !self.settings.tls_availability.is_available() {
+    /// STARTTLS. The reply comes when it is known that nothing was sent behind it.
+    pub(super) fn start_tls(&mut self, argument: Option<&[u8]>) -> Outcome {
+        if let Err(refused) = self.check_start_tls(argument) {
+            return refused.into();
+        }
+        if !self.has_keys() {
             return reply::TLS_NOT_AVAILABLE.into();
         }
         self.state = State::Securing;

@@ -11,8 +11,11 @@ mod envelope;
 mod line_ends;
 mod starttls;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use super::rehearsal::{Rehearsal, Script};
-use super::{ExpandRecipient, Expansion, Peer, Settings};
+use super::{ExpandRecipient, Expansion, Peer, Settings, TlsOffer};
 use crate::config::TlsMode;
 use crate::proto::reply;
 use crate::spec_case;
@@ -156,7 +159,12 @@ fn tls() -> Rehearsal {
 }
 
 fn tls_listener(mode: TlsMode, script: Script) -> Rehearsal {
-    greeted(Settings { tls: Some(mode), ..settings() }, script)
+    greeted(Settings { tls: Some(offer(mode)), ..settings() }, script)
+}
+
+/// TLS that can be had.
+fn offer(mode: TlsMode) -> TlsOffer {
+    TlsOffer::new(mode, Arc::new(AtomicBool::new(true)))
 }
 
 /// The control socket.

@@ -1,8 +1,10 @@
 //! Cases 3 and 155 to 167, as far as they are not about the handshake itself: STARTTLS, smtps.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
+use crate::dispatcher::smtp::Ending;
 use crate::dispatcher::smtp::rehearsal::secured;
-use crate::dispatcher::smtp::{Availability, Ending};
 use crate::model::tls::Secured;
 
 /// What EHLO is answered where STARTTLS is offered, and not used yet.
@@ -77,7 +79,7 @@ fn a_session_that_begins_with_a_handshake_greets_inside_of_it() {
         &[("EHLO a.b\r\n", "EHLO"), ("STARTTLS\r\n", "NO")],
     )]);
     let client = Peer::remote([10, 9, 8, 7].into());
-    let settings = || Settings { tls: Some(TlsMode::Immediate), ..settings() };
+    let settings = || Settings { tls: Some(offer(TlsMode::Immediate)), ..settings() };
     let script = Script { handshake: Err("no"), ..Script::default() };
     let mut session = Rehearsal::new(settings(), client.clone(), script);
     assert_eq!(session.send(b""), b"", "nothing is said in clear text");
@@ -89,8 +91,8 @@ fn a_session_that_begins_with_a_handshake_greets_inside_of_it() {
         ]
     );
     spec_case::ran("smtp", 163);
-    let without_key = settings();
-    without_key.tls_availability.set(false);
+    let without_key = TlsOffer::new(TlsMode::Immediate, Arc::default());
+    let without_key = Settings { tls: Some(without_key), ..settings() };
     let mut session = Rehearsal::new(without_key, client, Script::default());
     assert_eq!(session.send(b""), b"");
     assert!(session.closed);
@@ -128,18 +130,15 @@ fn nothing_sent_in_clear_text_behind_starttls_is_believed_or_answered() {
 
 #[test]
 fn starttls_without_a_key_fails_temporarily() {
-    let availability = Availability::default();
-    let settings = Settings {
-        tls: Some(TlsMode::Offered),
-        tls_availability: availability.clone(),
-        ..settings()
-    };
+    let available = Arc::new(AtomicBool::new(true));
+    let offer = TlsOffer::new(TlsMode::Offered, Arc::clone(&available));
+    let settings = Settings { tls: Some(offer), ..settings() };
     let mut session = after(greeted(settings, Script::default()), &["EHLO a.b"]);
-    availability.set(false);
+    available.store(false, Ordering::Relaxed);
     let refused = b"454 4.7.0 TLS not available due to temporary reason\r\n";
     assert_eq!(session.send(b"STARTTLS\r\n"), refused);
     assert_eq!(session.send(b"NOOP\r\n"), b"250 2.0.0 Ok\r\n");
-    availability.set(true);
+    available.store(true, Ordering::Relaxed);
     assert_eq!(session.send(b"STARTTLS\r\n"), b"220 2.0.0 Ready to start TLS\r\n");
 }
 
