@@ -275,6 +275,8 @@ impl Lookup {
             | DispatcherToLookup::FilterEnd { .. }
             | DispatcherToLookup::FilterEvents { .. }
             | DispatcherToLookup::FilterLines { .. }
+            | DispatcherToLookup::Mechanisms { .. }
+            | DispatcherToLookup::Proof { .. }
             | DispatcherToLookup::Sender { .. }
             | DispatcherToLookup::Verifier { .. } => drop(responder),
             DispatcherToLookup::Client { address } => {

@@ -20,6 +20,15 @@ pub enum Action {
     Close,
     /// Make the message durable; answer with [`Answer::Commit`].
     Commit(Box<Commit>),
+    /// Tell what came of a proof of SCRAM, before the client is told; answer with
+    /// [`Answer::Authenticated`], which is what the client is told: wrong proofs count and are
+    /// delayed as wrong passwords are.
+    CountProof {
+        /// Goes back with the answer.
+        request: RequestId,
+        /// Whether the proof is right.
+        accepted: bool,
+    },
     /// Drop the pieces of a body that were taken: their message will not be committed.
     DiscardBody,
     /// Ask for the routes of a recipient; answer with [`Answer::Recipient`].

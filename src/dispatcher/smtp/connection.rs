@@ -94,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 // Nothing is offered yet that asks these.
                 Action::Authenticate(_)
                 | Action::CheckSender(_)
+                | Action::CountProof { .. }
                 | Action::Filter(_)
                 | Action::FindVerifier { .. }
                 | Action::Report(_)

@@ -18,9 +18,21 @@ pub const MAX_RECIPIENTS: usize = 1000;
 /// Default of `smtp limit max-mails`.
 pub const MAX_MESSAGES: u32 = 100;
 
+/// `auth` and `auth-optional`: AUTH is offered, on encrypted sessions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AuthSettings {
+    /// Whether it is required before MAIL: `auth`.
+    pub required: bool,
+    /// Whether SCRAM-SHA-256 (and -PLUS, if the connection can be bound) is offered besides PLAIN
+    /// and LOGIN: every user of the table has a verifier.
+    pub scram: bool,
+}
+
 /// What one listener demands and offers. Shared by all of its sessions.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether clients can log in.
+    pub auth: Option<AuthSettings>,
     /// Name by which we greet, and the domain of addresses without one.
     pub hostname: Arc<str>,
     /// The `hostname` option of the listener, else the server name: the domain that header
@@ -73,6 +85,7 @@ impl Settings {
     pub fn new(hostname: &str) -> Self {
         let hostname = Arc::<str>::from(hostname);
         Self {
+            auth: None,
             listener_name: Arc::clone(&hostname),
             hostname,
             completes_headers: false,

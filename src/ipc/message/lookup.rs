@@ -145,6 +145,20 @@ pub enum DispatcherToLookup {
         /// What the entries are for.
         purpose: ListPurpose,
     },
+    /// Which mechanisms the users of a table can log in with (answered by
+    /// [`LookupToDispatcher::Mechanisms`]).
+    Mechanisms {
+        /// Users with their passwords or verifiers.
+        table: TableId,
+    },
+    /// What came of a proof of SCRAM (answered by [`LookupToDispatcher::Authenticated`], which may
+    /// also say that there were too many wrong ones).
+    Proof {
+        /// Where the client connected from.
+        source: Source,
+        /// Whether it was right.
+        accepted: bool,
+    },
     /// Whether a user may send from an address (answered by [`LookupToDispatcher::Sender`]).
     Sender {
         /// Addresses by user (service `mailaddrmap`).
@@ -223,6 +237,11 @@ pub enum LookupToDispatcher {
     },
     /// The list, or one entry where a program takes turns; `None` if the table could not be read.
     List(Option<Vec<String>>),
+    /// With what the users of a table can log in, besides PLAIN and LOGIN.
+    Mechanisms {
+        /// SCRAM-SHA-256: every entry of the table is a verifier.
+        scram: bool,
+    },
     /// The name, if the table has one.
     Name(Option<String>),
     /// Whether a sender is allowed; `None` if the table could not be read.

@@ -164,6 +164,7 @@ impl Rehearsal {
             // Nothing is offered yet that asks these.
             Action::Authenticate(_)
             | Action::CheckSender(_)
+            | Action::CountProof { .. }
             | Action::Close
             | Action::Filter(_)
             | Action::FindVerifier { .. }
