@@ -6,4 +6,5 @@ pub mod escape;
 pub mod header;
 pub mod parameter;
 pub mod reply;
+pub mod scram;
 pub mod trace;
