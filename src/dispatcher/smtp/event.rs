@@ -5,6 +5,7 @@
 
 use super::action::Ending;
 use super::settings::SessionId;
+use crate::filter::Phase;
 use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 use crate::proto::escape::{quoted, word};
 
@@ -63,6 +64,8 @@ pub enum LogEvent {
     },
     /// The connection is encrypted, as [`Secured`](crate::model::tls::Secured::description) says.
     Secured(String),
+    /// A filter has rewritten something that has no text.
+    RewriteIgnored(Phase),
 }
 
 /// How important a line is: decides the priority in syslog.
@@ -79,7 +82,7 @@ impl LogEvent {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::LoopDetected => Severity::Warning,
+            Self::LoopDetected | Self::RewriteIgnored(_) => Severity::Warning,
             _ => Severity::Info,
         }
     }
@@ -121,6 +124,9 @@ impl LogEvent {
             ),
             Self::Secured(description) => {
                 format!("{session} smtp tls ciphers={}", word(description.as_bytes()))
+            }
+            Self::RewriteIgnored(phase) => {
+                format!("warn: {session} smtp filter cannot rewrite phase={}", phase.name())
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::config::{ListenerAuth, Senders, TlsMode};
+use crate::config::{FilterId, Senders, TableId, TlsMode};
 use crate::model::envelope::Source;
 use crate::model::limits;
 
@@ -23,6 +23,8 @@ pub const MAX_MESSAGES: u32 = 100;
 pub struct AuthSettings {
     /// Whether it is required before MAIL: `auth`.
     pub required: bool,
+    /// Users with their passwords, for the shell; the system's accounts without it.
+    pub table: Option<TableId>,
     /// Whether SCRAM-SHA-256 (and -PLUS, if the connection can be bound) is offered besides PLAIN
     /// and LOGIN: every user of the table has a verifier.
     pub scram: bool,
@@ -52,17 +54,15 @@ pub struct Settings {
     /// Whether [`Self::max_messages`] and [`Self::max_recipients`] are told (RFC 9422); off with
     /// `no-limits`.
     pub limits: bool,
-    /// Who may log in, once the session is encrypted; `None` on a listener without AUTH.
-    pub auth: Option<ListenerAuth>,
-    /// Whether the users of [`Self::auth`] have verifiers for SCRAM.
-    pub scram: bool,
-    /// Which addresses who has logged in may send from.
+    /// Which addresses those who have logged in may send from.
     pub senders: Option<Senders>,
     /// Whether the Received header of an encrypted session says who has logged in:
     /// `received-auth`.
     pub received_auth: bool,
     /// Whether the client is left out of the Received header: `mask-src`.
     pub masks_source: bool,
+    /// Filter or chain that decides about its sessions.
+    pub filter: Option<FilterId>,
     /// Name that rules match with `tag`; empty without one.
     pub tag: Arc<str>,
     /// Encryption; `None` where it is not offered.
@@ -94,11 +94,10 @@ impl Settings {
             chunking: false,
             smtputf8: false,
             limits: false,
-            auth: None,
-            scram: false,
             senders: None,
             received_auth: false,
             masks_source: false,
+            filter: None,
             tag: Arc::from(""),
             tls: None,
             max_message_size: limits::MESSAGE_SIZE,

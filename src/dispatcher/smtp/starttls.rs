@@ -14,6 +14,7 @@ use super::session::Session;
 use super::settings::TlsOffer;
 use super::state::{Outcome, State};
 use crate::config::TlsMode;
+use crate::filter::Event;
 use crate::model::tls::Secured;
 use crate::proto::reply;
 
@@ -104,14 +105,16 @@ impl Session {
             self.close(None);
             return None;
         }
-        reply::write_line(output, reply::READY_FOR_TLS);
+        self.write(reply::READY_FOR_TLS, output);
         self.state = State::Handshaking;
         Some(Action::StartTls)
     }
 
     /// Goes on after the handshake: to the banner, or to a new greeting.
     pub(super) fn is_secured(&mut self, secured: Box<Secured>) -> Outcome {
-        self.events.push_back(LogEvent::Secured(secured.description()));
+        let description = secured.description();
+        self.report(|| Event::LinkTls { description: description.clone() });
+        self.events.push_back(LogEvent::Secured(description));
         if let Some(fingerprint) = secured.fingerprint.clone() {
             let verified = secured.verified;
             self.events.push_back(LogEvent::Certificate { verified, fingerprint });

@@ -163,10 +163,12 @@ impl Rehearsal {
         match action {
             // Nothing is offered yet that asks these.
             Action::Authenticate(_)
+            | Action::BeginFilters { .. }
             | Action::CheckSender(_)
             | Action::CountProof { .. }
             | Action::Close
             | Action::Filter(_)
+            | Action::FilterLines(_)
             | Action::FindVerifier { .. }
             | Action::Report(_) => {
                 self.written.append(&mut self.output);
