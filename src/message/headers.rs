@@ -1,6 +1,6 @@
 //! The header block of a message that is being received.
 //!
-//! Bcc is removed, addresses of To, Cc and From get a domain, Received headers are counted, Date
+//! Bcc is removed, addresses of To, Cc and From get a domain or those of From become the sender's, Received headers are counted, Date
 //! and Message-ID are added where the listener wants that. Sources: RFC 5322 section 2.2; the
 //! SMTP page of the specification, 1.9.
 
@@ -10,7 +10,7 @@ use memchr::memchr;
 
 use super::pipeline::Fault;
 use crate::model::limits::RECEIVED_HEADERS;
-use crate::proto::header::complete_addresses;
+use crate::proto::header::{complete_addresses, replace_addresses};
 
 /// Longest name of a header, in bytes.
 const MAX_NAME: usize = 1022;
@@ -35,6 +35,8 @@ enum Treatment {
     Complete,
     /// Copied.
     Copy,
+    /// Collected, then its addresses are replaced.
+    Masquerade,
     /// Left out.
     Remove,
 }
@@ -44,6 +46,7 @@ enum Treatment {
 pub(super) struct HeaderBlock {
     domain: Arc<str>,
     additions: Option<Additions>,
+    masquerade: Option<Arc<str>>,
     treatment: Treatment,
     /// The present address header, in lines that end in LF.
     collected: Vec<u8>,
@@ -55,10 +58,15 @@ pub(super) struct HeaderBlock {
 }
 
 impl HeaderBlock {
-    pub(super) fn new(domain: Arc<str>, additions: Option<Additions>) -> Self {
+    pub(super) fn new(
+        domain: Arc<str>,
+        additions: Option<Additions>,
+        masquerade: Option<Arc<str>>,
+    ) -> Self {
         Self {
             domain,
             additions,
+            masquerade,
             treatment: Treatment::None,
             collected: Vec::new(),
             unfolded: 0,
@@ -123,6 +131,8 @@ impl HeaderBlock {
         }
         self.treatment = if is("Bcc") {
             Treatment::Remove
+        } else if is("From") && self.masquerade.is_some() {
+            Treatment::Masquerade
         } else if is("To") || is("Cc") || is("From") {
             Treatment::Complete
         } else {
@@ -136,7 +146,7 @@ impl HeaderBlock {
         let destination = match self.treatment {
             Treatment::None | Treatment::Remove => return Ok(()),
             Treatment::Copy => output,
-            Treatment::Complete => {
+            Treatment::Complete | Treatment::Masquerade => {
                 self.unfolded += line.len();
                 if self.unfolded > MAX_ADDRESS_HEADER {
                     return Err(Fault::Malformed);
@@ -154,8 +164,12 @@ impl HeaderBlock {
         let value = memchr(b':', &self.collected).map_or(0, |colon| colon + 1);
         if let Some((name, value)) = self.collected.split_at_checked(value) {
             output.extend_from_slice(name);
-            if !value.is_empty() {
-                complete_addresses(value, &self.domain, output);
+            match &self.masquerade {
+                _ if value.is_empty() => {}
+                Some(sender) if self.treatment == Treatment::Masquerade => {
+                    replace_addresses(value, sender, output);
+                }
+                _ => complete_addresses(value, &self.domain, output),
             }
         }
         self.collected.clear();

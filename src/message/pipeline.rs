@@ -15,6 +15,8 @@ pub struct Options {
     pub domain: Arc<str>,
     /// Date and Message-ID, on listeners that add them.
     pub additions: Option<Additions>,
+    /// Address that takes the place of those in From.
+    pub masquerade: Option<Arc<str>>,
     /// Whether bare LF may be part of the end of the message: on the control socket alone.
     pub lenient: bool,
     /// Largest size, in bytes as received with one byte a line end.
@@ -73,7 +75,7 @@ impl Pipeline {
     pub fn new(options: Options) -> Self {
         Self {
             content: Content::new(options.lenient),
-            headers: Some(HeaderBlock::new(options.domain, options.additions)),
+            headers: Some(HeaderBlock::new(options.domain, options.additions, options.masquerade)),
             line: Vec::new(),
             max_size: options.max_size,
             fault: None,
@@ -159,7 +161,13 @@ mod tests {
 
     fn pipeline(lenient: bool) -> Pipeline {
         let domain = Arc::from("mx.example.org");
-        Pipeline::new(Options { domain, additions: None, lenient, max_size: 10_000 })
+        Pipeline::new(Options {
+            domain,
+            additions: None,
+            masquerade: None,
+            lenient,
+            max_size: 10_000,
+        })
     }
 
     /// Feeds `input` in slices of `size` bytes; returns what is stored, and where the end is.

@@ -6,5 +6,6 @@ pub mod escape;
 pub mod header;
 pub mod parameter;
 pub mod reply;
+pub mod sasl;
 pub mod scram;
 pub mod trace;

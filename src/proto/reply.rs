@@ -92,6 +92,8 @@ pub const SENDER_REJECTED: &str = "530 Sender rejected";
 pub const TLS_REQUIRED: &str = "530 5.5.1 Invalid command: Must issue a STARTTLS command first";
 /// The credentials are wrong.
 pub const WRONG_CREDENTIALS: &str = "535 Authentication failed";
+/// A mechanism of AUTH that is not offered. It follows.
+pub const UNKNOWN_MECHANISM: &str = "504 5.7.4 Security features not supported:";
 /// A header block with something that is not a header.
 pub const NOT_COMPLIANT: &str =
     "550 5.7.1 Delivery not authorized, message refused: Message is not RFC 2822 compliant";

@@ -201,10 +201,25 @@ pub enum Answer {
     Secured(Box<Secured>),
     /// Whether the sender is allowed; `None` if that cannot be found out now.
     Sender(RequestId, Option<bool>),
-    /// The verifier of a user for SCRAM-SHA-256, in the text form of RFC 5803
+    /// The verifier of a user for SCRAM-SHA-256. An error is temporary.
+    Verifier(RequestId, Result<FoundVerifier, ()>),
+}
+
+/// What the server keeps of a password, to be used once.
+#[derive(Clone)]
+pub struct FoundVerifier {
+    /// The verifier in the text form of RFC 5803
     /// (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`). For a user who has none an invented
-    /// one that no password fits. An error is temporary.
-    Verifier(RequestId, Result<String, ()>),
+    /// one that no password fits.
+    pub text: String,
+    /// Random, never used before.
+    pub nonce: [u8; 18],
+}
+
+impl std::fmt::Debug for FoundVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FoundVerifier(…)")
+    }
 }
 
 /// Lines that came out of the filters.

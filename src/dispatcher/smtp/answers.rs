@@ -37,6 +37,15 @@ impl Session {
             (State::Committing { message, .. }, Some(Answer::Commit(_, result))) => {
                 self.committed(*message, result)
             }
+            (State::Authenticating { exchange, .. }, Some(Answer::Authenticated(_, verdict))) => {
+                self.authenticated(exchange, verdict)
+            }
+            (State::CheckingSender { mail, .. }, Some(Answer::Sender(_, allowed))) => {
+                self.sender_checked(mail, allowed)
+            }
+            (State::Verifying { exchange, .. }, Some(Answer::Verifier(_, found))) => {
+                self.verifier_found(exchange, found)
+            }
             (State::Handshaking, Some(Answer::Secured(secured))) => self.is_secured(secured),
             // Only fitting answers arrive.
             _ => Outcome::Done,
@@ -70,8 +79,17 @@ impl Session {
         None
     }
 
+    /// Asks for a message id, as soon as the client's name is known.
+    pub(super) fn name_or_lease(&mut self, mail: Box<Mail>) -> Outcome {
+        if self.peer.hostname.is_none() {
+            self.state = State::Naming { mail };
+            return Outcome::Done;
+        }
+        self.lease(mail)
+    }
+
     /// Asks for a message id.
-    pub(super) fn lease(&mut self, mail: Box<Mail>) -> Outcome {
+    fn lease(&mut self, mail: Box<Mail>) -> Outcome {
         let request = self.next_request();
         self.state = State::Leasing { request, mail };
         Outcome::Ask(Action::NewMessageId(request))

@@ -4,6 +4,8 @@
 //! a filter of the listener is asked. Sources: RFC 5321 section 4.1; the SMTP page of the
 //! specification, 1.6.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
@@ -153,28 +155,10 @@ impl Session {
             optional(settings.smtputf8, "SMTPUTF8"),
             settings.limits.then(|| limits_line(settings)),
             optional(self.offers_tls(), "STARTTLS"),
+            self.auth_line(),
         ]
         .into_iter()
         .flatten()
-    }
-
-    /// AUTH where it is not offered.
-    fn auth(&self, argument: Option<&[u8]>) -> Outcome {
-        match self.check_auth(argument) {
-            Ok(()) => reply::NOT_SUPPORTED.into(),
-            Err(refused) => refused.into(),
-        }
-    }
-
-    /// Local sessions are authenticated from the start.
-    fn check_auth(&self, _argument: Option<&[u8]>) -> Result<(), &'static str> {
-        if self.greeting.is_none() || self.transaction.is_some() {
-            return Err(reply::BAD_SEQUENCE);
-        }
-        if self.peer.is_local() {
-            return Err(reply::ALREADY_AUTHENTICATED);
-        }
-        Err(reply::NOT_SUPPORTED)
     }
 
     /// BDAT where it is not offered.
@@ -204,12 +188,7 @@ impl Session {
                 return Outcome::Reply(refused.0.into());
             }
         };
-        let mail = Box::new(Mail { sender, parameters });
-        if self.peer.hostname.is_none() {
-            self.state = State::Naming { mail };
-            return Outcome::Done;
-        }
-        self.lease(mail)
+        self.check_sender(Box::new(Mail { sender, parameters }))
     }
 
     fn check_mail<'a>(&self, argument: &'a [u8]) -> Result<(ReversePath, &'a [u8]), &'static str> {
@@ -218,6 +197,9 @@ impl Session {
         }
         if self.lacks_tls() {
             return Err(reply::TLS_REQUIRED);
+        }
+        if self.lacks_login() {
+            return Err(reply::AUTH_REQUIRED);
         }
         if self.messages >= self.settings.max_messages {
             return Err(reply::TOO_MANY_MESSAGES);
@@ -279,6 +261,7 @@ impl Session {
             address: &address,
         };
         let secured = self.secured.as_ref().map(|it| (it.description(), it.verified));
+        let login = self.login.as_deref().map_or(trace::Login::Nobody, trace::Login::User);
         let mut body = Vec::new();
         if transaction.junk || self.is_junk() {
             body.extend_from_slice(b"X-Spam: Yes\n");
@@ -289,13 +272,13 @@ impl Session {
             protocol: trace::Protocol {
                 extended: greeting.extended,
                 secure: self.is_secure(),
-                authenticated: self.peer.is_local(),
+                authenticated: self.is_authenticated(),
             },
             id: transaction.lease.id,
             encryption: secured.as_ref().map(|(description, verified)| trace::Encryption {
                 description,
                 verified: *verified,
-                login: None,
+                login: settings.received_auth.then_some(login),
             }),
             recipient: match transaction.recipients.as_slice() {
                 [only] => Some(&only.address),
@@ -309,6 +292,7 @@ impl Session {
         let pipeline = Pipeline::new(Options {
             domain: settings.listener_name.clone(),
             additions: completes.then_some(Additions { date, message_id }),
+            masquerade: self.masquerade(transaction),
             lenient: self.peer.is_local(),
             max_size: settings.max_message_size,
         });
@@ -317,6 +301,14 @@ impl Session {
         }
         self.state = State::Body(Box::new(pipeline));
         reply::ENTER_MAIL.into()
+    }
+
+    /// What addresses in the header From become: the sender, for who has logged in on a listener
+    /// that wants that. A message without sender keeps what it has.
+    fn masquerade(&self, transaction: &Transaction) -> Option<Arc<str>> {
+        let wanted = self.login.is_some() && self.settings.senders.is_some_and(|it| it.masquerade);
+        let sender = transaction.origin.sender.as_str();
+        (wanted && !sender.is_empty()).then(|| Arc::from(sender))
     }
 
     fn reset(&mut self, output: &mut Vec<u8>) -> Outcome {
@@ -348,10 +340,10 @@ impl Session {
             smtp_name: self.server_name().to_string(),
             helo: self.greeting.as_ref().map(|g| g.name.to_string()).unwrap_or_default(),
             hostname: hostname.to_owned(),
-            username: String::new(),
+            username: self.login.as_deref().unwrap_or_default().to_owned(),
             source: self.peer.source,
             tag: self.settings.tag.to_string(),
-            authenticated: self.peer.is_local(),
+            authenticated: self.is_authenticated(),
             ret: mail.parameters.ret,
             envid: mail.parameters.envid,
         }

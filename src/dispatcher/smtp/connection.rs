@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
+use super::logins::Logins;
 use super::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
     Severity,
@@ -91,16 +92,21 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         loop {
             match self.session.poll(Timestamp::now(), &mut self.input, &mut self.output) {
                 Action::Close => break,
+                Action::Authenticate(asked) => {
+                    pending = Some(Box::pin(self.logins().authenticate(asked)));
+                }
                 // Nothing is offered yet that asks these.
-                Action::Authenticate(_)
-                | Action::BeginFilters { .. }
-                | Action::CheckSender(_)
-                | Action::CountProof { .. }
+                Action::BeginFilters { .. }
                 | Action::Filter(_)
                 | Action::FilterLines(_)
-                | Action::FindVerifier { .. }
                 | Action::Report(_)
                 | Action::StartTls => break,
+                Action::CheckSender(asked) => {
+                    pending = Some(Box::pin(self.logins().check_sender(asked)));
+                }
+                Action::CountProof { request, accepted } => {
+                    pending = Some(Box::pin(self.logins().count_proof(request, accepted)));
+                }
                 Action::Commit(commit) => {
                     let ready = self.finish_body(*commit);
                     let shared = Arc::clone(&shared);
@@ -117,6 +123,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     let shared = Arc::clone(&shared);
                     let secure = self.session.is_secure();
                     pending = Some(Box::pin(expand(shared, self.transaction, secure, recipient)));
+                }
+                Action::FindVerifier { request, user } => {
+                    pending = Some(Box::pin(self.logins().find_verifier(request, user)));
                 }
                 Action::Flush => self.flush().await,
                 Action::Log(event) => {
@@ -170,6 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         if let Some(spill) = self.spill.take() {
             forget(&shared, spill.message).await;
         }
+    }
+
+    fn logins(&self) -> Logins {
+        Logins::new(&self.shared, &self.session)
     }
 
     /// Writes what there is to say.

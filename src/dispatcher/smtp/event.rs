@@ -5,13 +5,20 @@
 
 use super::action::Ending;
 use super::settings::SessionId;
-use crate::filter::Phase;
+use crate::filter::{AuthResult, Phase};
 use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 use crate::proto::escape::{quoted, word};
 
 /// Something to be logged about a session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogEvent {
+    /// Credentials were judged, or could not be.
+    Authentication {
+        /// The user name, as sent.
+        user: String,
+        /// The verdict.
+        result: AuthResult,
+    },
     /// A line too long, or a command sent too early.
     BadInput {
         /// The reply sent.
@@ -91,6 +98,15 @@ impl LogEvent {
     #[must_use]
     pub fn to_line(&self, session: SessionId) -> String {
         match self {
+            Self::Authentication { user, result } => {
+                let result = match result {
+                    AuthResult::Pass => "ok",
+                    AuthResult::Fail => "permfail",
+                    AuthResult::Error => "tempfail",
+                };
+                let user = word(user.as_bytes());
+                format!("{session} smtp authentication user={user} result={result}")
+            }
             Self::BadInput { reply } => {
                 format!("{session} smtp bad-input result=\"{}\"", quoted(reply.as_bytes()))
             }
@@ -149,7 +165,21 @@ mod tests {
     #[test]
     fn lines_are_those_that_log_parsers_know() {
         let message = MessageId::new(0xabc).unwrap();
+        let authentication =
+            |user: &str, result| LogEvent::Authentication { user: user.to_owned(), result };
         let cases = [
+            (
+                authentication("a b\n", AuthResult::Pass),
+                "00000000000000ff smtp authentication user=a\\040b\\012 result=ok",
+            ),
+            (
+                authentication("alice", AuthResult::Fail),
+                "00000000000000ff smtp authentication user=alice result=permfail",
+            ),
+            (
+                authentication("", AuthResult::Error),
+                "00000000000000ff smtp authentication user= result=tempfail",
+            ),
             (
                 LogEvent::Connected { address: "[::1]".into(), host: "<unknown>".into() },
                 "00000000000000ff smtp connected address=[::1] host=<unknown>",

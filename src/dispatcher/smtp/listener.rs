@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use super::{Peer, Session, SessionId, Settings};
+use super::{AuthSettings, Peer, Session, SessionId, Settings};
 use crate::config::{Config, Endpoint, Listener};
 use crate::dispatcher::shared::{Counted, Shared};
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
@@ -43,6 +43,13 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
     }
     settings.dsn = listener.dsn;
     settings.pipelining = listener.pipelining;
+    settings.auth = listener.auth.map(|auth| AuthSettings {
+        required: auth.required,
+        table: auth.table,
+        scram: false,
+    });
+    settings.received_auth = listener.received_auth;
+    settings.senders = listener.senders;
     settings.masks_source = listener.mask_source;
     settings.tag = Arc::from(listener.tag.as_str());
     settings.max_message_size = config.smtp.max_message_size;

@@ -6,6 +6,7 @@
 
 mod action;
 mod answers;
+mod auth;
 #[cfg(test)]
 mod cases;
 mod commands;
@@ -14,6 +15,7 @@ mod event;
 mod filters;
 mod input;
 pub mod listener;
+mod logins;
 pub mod rehearsal;
 mod reports;
 mod session;
@@ -23,13 +25,14 @@ mod state;
 mod transaction;
 
 pub use action::{
-    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, FilterLines, FilterQuestion,
-    FilteredLines, Lease, Recipient, Refusal, RequestId,
+    Action, Answer, Authenticate, Authenticated, CheckSender, Commit, Ending, ExpandRecipient,
+    Expansion, FilterLines, FilterQuestion, FilteredLines, FoundVerifier, Lease, Recipient,
+    Refusal, RequestId,
 };
 pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;
 pub use session::Session;
 pub use settings::{
-    IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, TlsOffer,
+    AuthSettings, IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, TlsOffer,
     UNKNOWN_HOSTNAME,
 };

@@ -46,6 +46,8 @@ pub struct Session {
     pub(super) greeting: Option<Greeting>,
     /// How the connection is encrypted, if it is.
     pub(super) secured: Option<Box<Secured>>,
+    /// Who has logged in.
+    pub(super) login: Option<Box<str>>,
     pub(super) transaction: Option<Box<Transaction>>,
     /// Messages committed.
     pub(super) messages: u32,
@@ -80,6 +82,7 @@ impl Session {
             state: if filtered { State::Opening { request: None } } else { State::Banner },
             greeting: None,
             secured: None,
+            login: None,
             transaction: None,
             messages: 0,
             requests: 0,
@@ -147,7 +150,10 @@ impl Session {
             (Answer::Hostname(_), _) => self.peer.hostname.is_none(),
             (Answer::Secured(_), State::Handshaking) => self.arrived.is_none(),
             (Answer::MessageId(id, _), State::Leasing { request, .. })
+            | (Answer::Authenticated(id, _), State::Authenticating { request, .. })
             | (Answer::Recipient(id, _), State::Expanding { request, .. })
+            | (Answer::Sender(id, _), State::CheckingSender { request, .. })
+            | (Answer::Verifier(id, _), State::Verifying { request, .. })
             | (Answer::Commit(id, _), State::Committing { request, .. })
             | (Answer::Filtered(id, _), State::Filtering { request, .. })
             | (Answer::Filters(id, _), State::Opening { request: Some(request) }) => id == request,
@@ -227,7 +233,7 @@ impl Session {
             State::Banner => self.greet_client(output),
             State::Body(_) => self.body_step(input, output),
             State::Closed => Some(Action::Close),
-            State::Command => self.command_step(now, input, output),
+            State::Command | State::Exchanging(_) => self.command_step(now, input, output),
             State::Overlong { dropped } => {
                 let (count, ends) = match memchr(b'\n', input.as_slice()) {
                     Some(end) => (end, true),
@@ -244,11 +250,14 @@ impl Session {
                 None
             }
             State::Securing => self.start_handshake(input, output),
-            State::Committing { .. }
+            State::Authenticating { .. }
+            | State::CheckingSender { .. }
+            | State::Committing { .. }
             | State::Expanding { .. }
             | State::Handshaking
             | State::Leasing { .. }
-            | State::Naming { .. } => self.answer_step(output),
+            | State::Naming { .. }
+            | State::Verifying { .. } => self.answer_step(output),
             State::Filtering { .. } => self.filtering_step(now, output),
             State::Opening { .. } => self.opening_step(output),
         }
@@ -300,6 +309,12 @@ impl Session {
         if let Some(refused) = refused {
             self.bad_input(refused, output);
             return None;
+        }
+        if matches!(self.state, State::Exchanging(_)) {
+            self.urgent = true;
+            let action = self.exchange_line(line, output);
+            input.consume(end + 1);
+            return action;
         }
         let command = command::parse(line);
         let grouped = matches!(command.map(|c| c.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset));
@@ -487,12 +502,17 @@ fn checked_hostname(source: Source, name: Box<str>) -> Box<str> {
     if is_host_name(host) { host.into() } else { UNKNOWN_HOSTNAME.into() }
 }
 
-/// A command line as it may be logged: of AUTH, only the mechanism.
+/// A command line as it may be logged: of AUTH, only the mechanism, and of what follows it, what
+/// that would be.
 fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let is_auth = words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
     match (is_auth, words.next(), words.next()) {
-        (true, Some(mechanism), Some(_)) => Cow::Owned([b"AUTH ", mechanism, b" (...)"].concat()),
+        (true, Some(mechanism), Some(_)) => {
+            let hidden: &[u8] =
+                if mechanism.eq_ignore_ascii_case(b"LOGIN") { b" (username)" } else { b" (...)" };
+            Cow::Owned([b"AUTH ", mechanism, hidden].concat())
+        }
         _ => Cow::Borrowed(line),
     }
 }

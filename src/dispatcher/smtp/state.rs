@@ -8,6 +8,7 @@ use crate::message::{Fault, Pipeline};
 use crate::model::envelope::RecipientDsn;
 use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 use crate::proto::parameter::MailParameters;
+use crate::proto::sasl::Exchange;
 
 /// An accepted HELO or EHLO.
 #[derive(Debug)]
@@ -19,16 +20,22 @@ pub(super) struct Greeting {
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum State {
+    /// The verdict on credentials.
+    Authenticating { request: RequestId, exchange: Box<Exchange> },
     /// The banner.
     Banner,
     /// Message content.
     Body(Box<Pipeline>),
+    /// Whether the user may send from an address.
+    CheckingSender { request: RequestId, mail: Box<Mail> },
     /// Nothing.
     Closed,
     /// A command line.
     Command,
     /// The answer to a commit.
     Committing { request: RequestId, message: Box<Committing> },
+    /// A line of an exchange that AUTH has begun.
+    Exchanging(Box<Exchange>),
     /// The answer about a recipient.
     Expanding { request: RequestId, recipient: Box<(Mailbox, RecipientDsn)> },
     /// What the filters decide.
@@ -51,6 +58,8 @@ pub(super) enum State {
     Overlong { dropped: usize },
     /// The reply to STARTTLS, then the handshake.
     Securing,
+    /// The verifier of a user.
+    Verifying { request: RequestId, exchange: Box<Exchange> },
 }
 
 impl State {
@@ -58,13 +67,16 @@ impl State {
     pub(super) fn is_waiting(&self) -> bool {
         matches!(
             self,
-            Self::Committing { .. }
+            Self::Authenticating { .. }
+                | Self::CheckingSender { .. }
+                | Self::Committing { .. }
                 | Self::Expanding { .. }
                 | Self::Handshaking
                 | Self::Filtering { .. }
                 | Self::Leasing { .. }
                 | Self::Naming { .. }
                 | Self::Opening { .. }
+                | Self::Verifying { .. }
         )
     }
 }

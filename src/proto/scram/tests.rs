@@ -4,7 +4,7 @@ const NONCE: [u8; 18] = [7; 18];
 const BINDING: ChannelBinding = [9; 32];
 
 /// What a client sends last, by the formulas of RFC 5802, section 3.
-fn client_final(first: &str, challenge: &str, password: &str, binding: &[u8]) -> String {
+pub(crate) fn client_final(first: &str, challenge: &str, password: &str, binding: &[u8]) -> String {
     let field = |letter: &str| {
         let found = challenge.split(',').find_map(|part| part.strip_prefix(letter));
         found.unwrap().to_owned()

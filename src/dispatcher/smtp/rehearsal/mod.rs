@@ -10,8 +10,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Lease, LogEvent, Peer,
-    Refusal, Session, SessionId, Settings,
+    Action, Answer, Authenticate, Authenticated, CheckSender, Commit, Ending, ExpandRecipient,
+    Expansion, FoundVerifier, InputBuffer, Lease, LogEvent, Peer, Refusal, Session, SessionId,
+    Settings,
 };
 use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
@@ -21,6 +22,14 @@ pub use exercise::exercise;
 
 /// Answers of the outside.
 pub struct Script {
+    /// The verdict on credentials.
+    pub authenticate: fn(&Authenticate) -> Authenticated,
+    /// What a proof of SCRAM comes to.
+    pub count: fn(bool) -> Authenticated,
+    /// The verifier of a user.
+    pub verifier: fn(&str) -> Result<String, ()>,
+    /// Whether a user may send from an address.
+    pub allow: fn(&CheckSender) -> Option<bool>,
     /// The answer to each RCPT.
     pub expand: fn(&ExpandRecipient) -> Expansion,
     /// What TLS handshakes come to; an error is the text of the log line.
@@ -38,6 +47,12 @@ pub struct Script {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            authenticate: |_| Authenticated::Accepted,
+            count: |accepted| {
+                if accepted { Authenticated::Accepted } else { Authenticated::Rejected }
+            },
+            verifier: |_| Err(()),
+            allow: |_| Some(true),
             expand: |_| Expansion::Accepted(vec![route()]),
             handshake: Ok(secured()),
             lease: Ok(()),
@@ -162,17 +177,25 @@ impl Rehearsal {
         self.largest_output = self.largest_output.max(self.output.len());
         match action {
             // Nothing is offered yet that asks these.
-            Action::Authenticate(_)
-            | Action::BeginFilters { .. }
-            | Action::CheckSender(_)
-            | Action::CountProof { .. }
+            Action::BeginFilters { .. }
             | Action::Close
             | Action::Filter(_)
             | Action::FilterLines(_)
-            | Action::FindVerifier { .. }
             | Action::Report(_) => {
                 self.written.append(&mut self.output);
                 self.closed = true;
+            }
+            Action::Authenticate(asked) => {
+                let verdict = (self.script.authenticate)(&asked);
+                self.session.answer(Answer::Authenticated(asked.request, verdict));
+            }
+            Action::CheckSender(asked) => {
+                let allowed = (self.script.allow)(&asked);
+                self.session.answer(Answer::Sender(asked.request, allowed));
+            }
+            Action::CountProof { request, accepted } => {
+                let verdict = (self.script.count)(accepted);
+                self.session.answer(Answer::Authenticated(request, verdict));
             }
             Action::Commit(commit) => {
                 let mut body = std::mem::take(&mut self.pieces);
@@ -189,6 +212,11 @@ impl Rehearsal {
             Action::ExpandRecipient(expand) => {
                 let expansion = (self.script.expand)(&expand);
                 self.session.answer(Answer::Recipient(expand.request, expansion));
+            }
+            Action::FindVerifier { request, user } => {
+                let found = (self.script.verifier)(&user);
+                let found = found.map(|text| FoundVerifier { text, nonce: [7; 18] });
+                self.session.answer(Answer::Verifier(request, found));
             }
             Action::Flush => self.written.append(&mut self.output),
             Action::Log(event) => self.events.push(event),
