@@ -508,6 +508,8 @@ fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let is_auth = words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
     match (is_auth, words.next(), words.next()) {
+        // What an exchange calls its own lines.
+        (true, Some(b"LOGIN"), Some(b"(password)")) => Cow::Borrowed(b"AUTH LOGIN (password)"),
         (true, Some(mechanism), Some(_)) => {
             let hidden: &[u8] =
                 if mechanism.eq_ignore_ascii_case(b"LOGIN") { b" (username)" } else { b" (...)" };

@@ -5,6 +5,7 @@
 //! specification; `!` at their end means that the session is then closed.
 
 mod answers;
+mod auth;
 mod commands;
 mod content;
 mod envelope;
