@@ -36,8 +36,6 @@ const NETWORK_OPTIONS: [&str; 17] = [
     "tls",
     "tls-require",
 ];
-/// Those of them that are about logging in.
-const LOGIN_OPTIONS: [&str; 4] = ["auth", "auth-optional", "received-auth", "senders"];
 /// Those of this server alone.
 const OWN_OPTIONS: [&str; 4] = ["no-chunking", "no-limits", "no-pipelining", "no-smtputf8"];
 /// The longest host name, in bytes.
@@ -235,9 +233,7 @@ impl Parser<'_> {
                 draft.proxy = true;
             }
         }
-        if !LOGIN_OPTIONS.contains(&word) {
-            draft.unsupported.push((span, word));
-        }
+        draft.unsupported.push((span, word));
         Ok(())
     }
 
