@@ -9,6 +9,7 @@ mod auth;
 mod commands;
 mod content;
 mod envelope;
+mod filters;
 mod line_ends;
 mod starttls;
 
