@@ -83,5 +83,6 @@ mod tests {
         connections.leave(1001);
         connections.leave(1002);
         assert!(connections.is_empty());
+        crate::spec_case::ran("smtp", 222);
     }
 }

@@ -58,10 +58,12 @@ pub(super) struct HeaderBlock {
 }
 
 impl HeaderBlock {
+    /// A reader of a block before which as many Received headers count already.
     pub(super) fn new(
         domain: Arc<str>,
         additions: Option<Additions>,
         masquerade: Option<Arc<str>>,
+        received: usize,
     ) -> Self {
         Self {
             domain,
@@ -70,7 +72,7 @@ impl HeaderBlock {
             treatment: Treatment::None,
             collected: Vec::new(),
             unfolded: 0,
-            received: 0,
+            received,
             has_date: false,
             has_message_id: false,
         }

@@ -21,6 +21,8 @@ pub struct Options {
     pub lenient: bool,
     /// Largest size, in bytes as received with one byte a line end.
     pub max_size: u64,
+    /// Received headers that count before the first one of the message.
+    pub received: usize,
 }
 
 /// Why a message cannot be accepted.
@@ -75,7 +77,12 @@ impl Pipeline {
     pub fn new(options: Options) -> Self {
         Self {
             content: Content::new(options.lenient),
-            headers: Some(HeaderBlock::new(options.domain, options.additions, options.masquerade)),
+            headers: Some(HeaderBlock::new(
+                options.domain,
+                options.additions,
+                options.masquerade,
+                options.received,
+            )),
             line: Vec::new(),
             max_size: options.max_size,
             fault: None,
@@ -112,14 +119,27 @@ impl Pipeline {
                 Stop::Line => continue,
                 Stop::Input => Reached::Input,
                 Stop::Message { standard } => {
-                    if let Some(mut headers) = self.headers.take() {
-                        headers.finish(output);
-                    }
+                    self.finish(output);
                     Reached::End { standard }
                 }
                 Stop::TooLong => Reached::LineTooLong,
             };
             return Progress { consumed, reached };
+        }
+    }
+
+    /// Takes whole lines that come from filters; their end is told by [`Self::finish`], not by a
+    /// dot. Returns false for what no line of a message may be: the filters are broken, and no
+    /// more may be taken from them.
+    #[must_use]
+    pub fn feed_lines(&mut self, lines: &[u8], output: &mut Vec<u8>) -> bool {
+        self.feed(lines, output).reached == Reached::Input
+    }
+
+    /// The end of a message that does not end with a dot of its own.
+    pub fn finish(&mut self, output: &mut Vec<u8>) {
+        if let Some(mut headers) = self.headers.take() {
+            headers.finish(output);
         }
     }
 
@@ -167,6 +187,7 @@ mod tests {
             masquerade: None,
             lenient,
             max_size: 10_000,
+            received: 0,
         })
     }
 

@@ -144,7 +144,12 @@ fn can_make_accounts() -> bool {
         return false;
     }
     let mut probe = Command::new("unshare");
-    probe.args(["--mount", "sh", "-c", "mount --bind /etc /etc && command -v useradd chage passwd"]);
+    probe.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind /etc /etc && command -v useradd chage passwd",
+    ]);
     if !probe.output().is_ok_and(|output| output.status.success()) {
         println!("skipped: no mount namespace can be made here, or useradd is missing");
         return false;
@@ -211,6 +216,7 @@ async fn start_lookup(
         descriptors: 1024,
         spool: directory.to_str().unwrap().to_owned(),
         empty: directory.to_str().unwrap().to_owned(),
+        control_socket: String::new(),
         credits: CREDITS,
         resolvers: vec!["127.0.0.1:9".parse().unwrap()],
         suspects: SuspectLists::default(),

@@ -99,6 +99,7 @@ pub fn setup(config: &str, keys: RoleKeys, directory: &Path) -> Setup {
         descriptors: 1024,
         spool: directory.join("spool").to_str().unwrap().to_owned(),
         empty: directory.to_str().unwrap().to_owned(),
+        control_socket: String::new(),
         credits: CREDITS,
         resolvers: Vec::new(),
         suspects: SuspectLists::default(),

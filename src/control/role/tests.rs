@@ -340,4 +340,5 @@ async fn a_bad_client_loses_its_own_connection_only() {
     tokio::time::timeout(std::time::Duration::from_secs(20), left).await.unwrap();
     let (done, _) = server.control(Command::Pause(Service::Mda)).await;
     assert!(done);
+    crate::spec_case::ran("smtp", 221);
 }

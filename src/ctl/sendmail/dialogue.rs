@@ -243,6 +243,7 @@ mod tests {
             "{heard}"
         );
         assert!(heard.contains("\r\nRCPT TO:<c@d> NOTIFY=success,failure\r\n"), "{heard}");
+        crate::spec_case::ran("smtp", 216);
     }
 
     // queue cases 184 and 185.

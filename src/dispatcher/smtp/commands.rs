@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
+use super::filtered_body::FilteredBody;
 use super::reports::bracketed;
 use super::session::Session;
 use super::settings::{Settings, UNKNOWN_HOSTNAME};
@@ -289,17 +290,15 @@ impl Session {
         .write(&mut body);
         let completes = settings.completes_headers || self.peer.is_local();
         let message_id = format!("<{:016x}@{}>", transaction.lease.nonce, settings.listener_name);
-        let pipeline = Pipeline::new(Options {
+        let options = Options {
             domain: settings.listener_name.clone(),
             additions: completes.then_some(Additions { date, message_id }),
             masquerade: self.masquerade(transaction),
             lenient: self.peer.is_local(),
             max_size: settings.max_message_size,
-        });
-        if let Some(transaction) = &mut self.transaction {
-            transaction.body = body;
-        }
-        self.state = State::Body(Box::new(pipeline));
+            received: 0,
+        };
+        self.start_body(body, options);
         reply::ENTER_MAIL.into()
     }
 
@@ -309,6 +308,20 @@ impl Session {
         let wanted = self.login.is_some() && self.settings.senders.is_some_and(|it| it.masquerade);
         let sender = transaction.origin.sender.as_str();
         (wanted && !sender.is_empty()).then(|| Arc::from(sender))
+    }
+
+    /// Gets ready for content that begins with the trace headers.
+    fn start_body(&mut self, trace: Vec<u8>, options: Options) {
+        if self.filters_lines() {
+            self.state = State::FilteredBody(Box::new(FilteredBody::new(trace, options)));
+            return;
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.body = trace;
+        }
+        // With filters our own header is one of the message's, whether they see it or not.
+        let received = usize::from(self.filters.is_some());
+        self.state = State::Body(Box::new(Pipeline::new(Options { received, ..options })));
     }
 
     fn reset(&mut self, output: &mut Vec<u8>) -> Outcome {

@@ -222,5 +222,6 @@ mod tests {
             assert_eq!(peer.address(), plain);
             assert_eq!(peer.bracketed_address(), bracketed);
         }
+        crate::spec_case::ran("smtp", 223);
     }
 }

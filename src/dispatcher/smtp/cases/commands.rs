@@ -93,6 +93,7 @@ fn the_banner_names_the_server() {
     assert_eq!(banner(named, client()), "220 foo.test ESMTP Pillarbox\r\n", "case 34");
     let by_table = Peer { server_name: Some(Arc::from("n.test")), ..client() };
     assert_eq!(banner(settings(), by_table), "220 n.test ESMTP Pillarbox\r\n", "case 35");
+    note("1, 34");
 }
 
 // Proves: smtp case 33.
@@ -106,6 +107,7 @@ fn an_early_command_is_answered_after_the_banner() {
         "220 mx.example.org ESMTP Pillarbox\r\n\
          250 mx.example.org Hello early [10.9.8.7], pleased to meet you\r\n"
     );
+    note("33");
 }
 
 // Proves: smtp cases 4 and 5.
@@ -119,6 +121,7 @@ fn the_extensions_follow_the_settings() {
     assert!(!extensions(Settings { pipelining: false, ..settings() }).contains("PIPELINING"));
     let small = Settings { max_message_size: 20_000, ..settings() };
     assert!(extensions(small).contains("\r\n250-SIZE 20000\r\n"));
+    note("4, 5");
 }
 
 // Proves: smtp cases 15 to 17 (with the cases of `proto::address`).
@@ -141,6 +144,7 @@ fn greetings_name_a_domain_or_an_address() {
     ] {
         after(p(), &[&format!("EHLO {name}")]);
     }
+    note("16, 17");
 }
 
 // Proves: smtp case 30.
@@ -150,6 +154,7 @@ fn bad_commands_are_answered_without_end() {
     let received = session.send("FOO\r\n".repeat(200).as_bytes());
     assert_eq!(String::from_utf8(received).unwrap(), replies("UNK").repeat(200));
     assert!(!session.closed);
+    note("30");
 }
 
 // Proves: smtp case 31, and 137 with its place in the data.
@@ -164,6 +169,7 @@ fn a_silent_client_is_closed_without_a_reply() {
         assert_eq!(log.last().unwrap(), "0000000000000001 smtp disconnected reason=timeout");
         assert!(log[0].ends_with("smtp connected address=10.9.8.7 host=<unknown>"), "{log:?}");
     }
+    note("31, 137");
 }
 
 #[test]
@@ -187,6 +193,7 @@ fn without_pipelining_nothing_may_follow_a_command() {
                 .to_owned()
         )
     );
+    note("38");
 }
 
 #[test]

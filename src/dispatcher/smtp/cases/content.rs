@@ -62,6 +62,7 @@ fn the_trace_header_tells_the_way() {
         ),
         "case 217"
     );
+    note("35, 108, 128, 129, 130, 138");
 }
 
 // Proves: smtp cases 217 and 219.
@@ -79,6 +80,7 @@ fn the_control_socket_is_local_and_authenticated() {
     assert_eq!((origin.tag.as_str(), origin.authenticated), ("LOC", true));
     assert_eq!((origin.source.to_string().as_str(), origin.hostname.as_str()), ("local", SERVER));
     assert!(session.log()[0].ends_with("smtp connected address=local host=mx.example.org"));
+    note("217, 219");
 }
 
 #[test]
@@ -171,6 +173,7 @@ fn content_is_stored_with_the_edits_of_its_headers() {
     ];
     for (number, sent, expected) in cases {
         assert_eq!(stored(data(), sent), expected, "smtp case {number}");
+        note(number);
     }
 }
 
@@ -194,6 +197,7 @@ fn local_listeners_add_date_and_message_id() {
         assert_eq!(stored(after(loopback(), &TO_DATA), sent), expected, "{sent:?}");
         assert_eq!(stored(after(socket(), &TO_DATA), sent), expected, "{sent:?}");
     }
+    note("125, 127");
 }
 
 // Proves: smtp case 132. The lines count as received, with one byte for the line end.
@@ -238,6 +242,7 @@ fn eight_bit_text_is_kept_and_a_cut_message_is_not() {
     session.end(Ending::Disconnect);
     assert!(session.closed && session.stored.is_empty(), "case 136");
     assert!(session.log().last().unwrap().ends_with("disconnected reason=disconnect"));
+    note("135, 136");
 }
 
 #[test]

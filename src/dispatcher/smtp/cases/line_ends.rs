@@ -33,6 +33,7 @@ fn only_one_form_ends_a_message() {
             assert_eq!(received.is_empty(), position + 1 < sent.len(), "smtp case {number}");
         }
         assert!(session.stored[0].body.ends_with(expected.as_bytes()), "smtp case {number}");
+        note(number);
     }
 }
 
@@ -50,6 +51,7 @@ fn the_control_socket_takes_bare_line_feeds() {
     let mut session = local();
     session.send(b"\nbody\n.\nNOOP\n");
     assert!(session.stored.is_empty());
+    note("146");
 }
 
 // Proves: smtp case 154, and what L6 says of commands.

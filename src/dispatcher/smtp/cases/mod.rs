@@ -5,9 +5,11 @@
 //! specification; `!` at their end means that the session is then closed.
 
 mod answers;
+mod auth;
 mod commands;
 mod content;
 mod envelope;
+mod filters;
 mod line_ends;
 mod starttls;
 

@@ -1,9 +1,16 @@
 //! What must hold for a session whatever a client sends: driven by fuzz targets and tests.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use super::{Rehearsal, Script, route};
-use crate::dispatcher::smtp::{Ending, Expansion, Peer, Refusal, Settings};
+use crate::config::{Senders, TableId, TlsMode};
+use crate::dispatcher::smtp::{
+    AuthSettings, Authenticated, Ending, Expansion, Peer, Refusal, Settings, TlsOffer,
+};
 use crate::model::limits::BODY_IN_MEMORY;
 use crate::proto::reply::MAX_LINE;
+use crate::proto::scram::Verifier;
 
 /// Output that may gather before it is written: the limit, and what one command can add to it.
 const MAX_OUTPUT: usize = 32 * 1024;
@@ -18,14 +25,26 @@ struct Plan<'a> {
     refuses_pieces: bool,
     starts_in_data: bool,
     named: bool,
+    tls: Option<TlsMode>,
+    starts_encrypted: bool,
+    auth: Option<AuthSettings>,
+    masquerades: bool,
     chunk: usize,
     input: &'a [u8],
 }
 
 impl<'a> Plan<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (&[flags, chunk], input) = bytes.split_first_chunk::<2>()?;
+        let (&[flags, security, chunk], input) = bytes.split_first_chunk::<3>()?;
         let flag = |bit: u8| flags & (1 << bit) != 0;
+        let secure = |bit: u8| security & (1 << bit) != 0;
+        let tls = match security & 3 {
+            0 => None,
+            1 => Some(TlsMode::Offered),
+            2 => Some(TlsMode::Required),
+            _ => Some(TlsMode::Immediate),
+        };
+        let auth = AuthSettings { required: secure(4), table: None, scram: secure(5) };
         Some(Self {
             local: flag(0),
             pipelining: !flag(1),
@@ -35,6 +54,10 @@ impl<'a> Plan<'a> {
             refuses_pieces: flag(5),
             starts_in_data: flag(6),
             named: flag(7),
+            tls,
+            starts_encrypted: secure(2),
+            auth: secure(3).then_some(auth),
+            masquerades: secure(6),
             chunk: usize::from(chunk) + 1,
             input,
         })
@@ -43,12 +66,29 @@ impl<'a> Plan<'a> {
     fn start(&self) -> Rehearsal {
         let mut settings = Settings::new("mx.example.org");
         settings.pipelining = self.pipelining;
+        settings.tls = self.tls.map(|mode| TlsOffer::new(mode, Arc::new(AtomicBool::new(true))));
+        settings.auth = self.auth;
+        settings.received_auth = self.masquerades;
+        settings.senders =
+            self.masquerades.then_some(Senders { table: TableId(0), masquerade: true });
         if self.small {
             settings.max_message_size = 2000;
             settings.max_recipients = 3;
             settings.max_messages = 2;
         }
         let script = Script {
+            authenticate: |asked| verdict(asked.password.first().copied()),
+            count: |accepted| verdict(accepted.then_some(b'a')),
+            verifier: |user| {
+                Verifier::derive(user.as_bytes(), b"salt", 1)
+                    .map(|verifier| verifier.to_string())
+                    .map_err(drop)
+            },
+            allow: |asked| match asked.sender.as_str().bytes().next() {
+                Some(b'n') => Some(false),
+                Some(b'f') => None,
+                _ => Some(true),
+            },
             expand: if self.refuses_recipients {
                 |expand| Expansion::Refused(format!("550 {}\r\n", expand.recipient))
             } else {
@@ -72,6 +112,11 @@ impl<'a> Plan<'a> {
     /// Sends the input in chunks of `size` bytes; returns everything that the client could read.
     fn run(&self, session: &mut Rehearsal, size: usize) -> Vec<u8> {
         let mut received = session.send(b"");
+        if self.starts_encrypted {
+            for line in ["EHLO a.b\n", "STARTTLS\n"] {
+                received.extend(session.send(line.as_bytes()));
+            }
+        }
         if self.starts_in_data {
             for line in ["EHLO a.b\n", "MAIL FROM:<>\n", "RCPT TO:<c@d>\n", "DATA\n"] {
                 received.extend(session.send(line.as_bytes()));
@@ -84,13 +129,23 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Runs a session on `bytes`: two bytes of settings, then what the client sends, once in pieces
+/// The verdict on a password that begins with this letter.
+fn verdict(first: Option<u8>) -> Authenticated {
+    match first {
+        Some(b'a') => Authenticated::Accepted,
+        Some(b'f') => Authenticated::Failed,
+        Some(b'l') => Authenticated::Limited,
+        _ => Authenticated::Rejected,
+    }
+}
+
+/// Runs a session on `bytes`: three bytes of settings, then what the client sends, once in pieces
 /// and once as a whole.
 ///
 /// # Errors
 /// Names what did not hold: every reply is a proper line; every log line is printable; nothing
 /// stored has a CR; memory and work are bounded; with pipelining, a remote client's segments make
-/// no difference.
+/// no difference, but before a handshake.
 pub fn exercise(bytes: &[u8]) -> Result<(), String> {
     let Some(plan) = Plan::read(bytes) else { return Ok(()) };
     let mut pieces = plan.start();
@@ -101,7 +156,9 @@ pub fn exercise(bytes: &[u8]) -> Result<(), String> {
     let received_at_once = plan.run(&mut whole, plan.input.len().max(1));
     check(&plan, &mut whole, &received_at_once)?;
 
-    if plan.local || !plan.pipelining || plan.refuses_pieces {
+    // Behind STARTTLS it matters what came together with it.
+    let upgrades = matches!(plan.tls, Some(TlsMode::Offered | TlsMode::Required));
+    if plan.local || !plan.pipelining || plan.refuses_pieces || upgrades {
         return Ok(());
     }
     if received != received_at_once {
@@ -176,7 +233,7 @@ mod tests {
     use super::*;
 
     /// Fragments of which dialogues are made that go deep.
-    const FRAGMENTS: [&[u8]; 34] = [
+    const FRAGMENTS: [&[u8]; 43] = [
         b"EHLO a.b\r\n",
         b"HELO a.b\r\n",
         b"MAIL FROM:<a@b>\r\n",
@@ -191,6 +248,15 @@ mod tests {
         b"QUIT\r\n",
         b"STARTTLS\r\n",
         b"AUTH PLAIN x\r\n",
+        b"AUTH PLAIN\r\n",
+        b"AGFsaWNlAGFiYw==\r\n",
+        b"AUTH PLAIN AGFsaWNlAGxiYw==\r\n",
+        b"AUTH LOGIN\r\n",
+        b"YWxpY2U=\r\n",
+        b"AUTH SCRAM-SHA-256 biwsbj1hbGljZSxyPWFiYw==\r\n",
+        b"AUTH SCRAM-SHA-256-PLUS\r\n",
+        b"*\r\n",
+        b"From: a, b <c@d> (e\r\n",
         b"BDAT 3 LAST\r\n",
         b"\r\n.\r\n",
         b"\n.\n",
@@ -224,10 +290,11 @@ mod tests {
         #[test]
         fn no_dialogue_brings_a_session_down(
             flags: u8,
+            security: u8,
             chunk: u8,
             parts in prop::collection::vec((0..FRAGMENTS.len(), 1_usize..4), 0..60),
         ) {
-            let mut bytes = vec![flags, chunk];
+            let mut bytes = vec![flags, security, chunk];
             for (part, times) in parts {
                 bytes.extend(FRAGMENTS[part].repeat(times));
             }
@@ -242,7 +309,7 @@ mod tests {
         for part in long {
             let input = part.repeat(80_000 / part.len());
             for flags in [0, 1, 2, 0x44, 0x48, 0x60] {
-                let bytes = [&[flags, 255], input.as_slice()].concat();
+                let bytes = [&[flags, 0, 255], input.as_slice()].concat();
                 assert_eq!(exercise(&bytes), Ok(()), "{part:?} with {flags}");
             }
         }

@@ -4,6 +4,7 @@
 //! the script says, and what would be stored, written or logged is kept to be looked at.
 
 mod exercise;
+mod filter;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::model::MessageId;
 use crate::model::tls::Secured;
 
 pub use exercise::exercise;
+pub use filter::{FilterScript, ScriptedFilter, Told};
 
 /// Answers of the outside.
 pub struct Script {
@@ -112,6 +114,8 @@ pub struct Rehearsal {
     pub largest_piece: usize,
     /// Largest output that was held back, in bytes.
     pub largest_output: usize,
+    /// The filter of the listener, if its settings have one.
+    pub filter: ScriptedFilter,
     /// Number of polls.
     pub polls: usize,
     /// Whether the session asked to be closed.
@@ -121,6 +125,8 @@ pub struct Rehearsal {
     written: Vec<u8>,
     pieces: Vec<u8>,
     leased: u32,
+    /// Whether a question was left without an answer.
+    stalled: bool,
 }
 
 impl Rehearsal {
@@ -135,6 +141,7 @@ impl Rehearsal {
             discarded: 0,
             largest_piece: 0,
             largest_output: 0,
+            filter: ScriptedFilter::default(),
             polls: 0,
             closed: false,
             input: InputBuffer::default(),
@@ -142,6 +149,7 @@ impl Rehearsal {
             written: Vec::new(),
             pieces: Vec::new(),
             leased: 0,
+            stalled: false,
         }
     }
 
@@ -150,6 +158,14 @@ impl Rehearsal {
         self.input.room().extend_from_slice(bytes);
         while !self.closed && !self.step() {}
         std::mem::take(&mut self.written)
+    }
+
+    /// Lets the time pass in which the filter should have answered; returns what the client can
+    /// read then.
+    pub fn filter_is_late(&mut self) -> Vec<u8> {
+        self.stalled = false;
+        self.session.filters_late();
+        self.send(b"")
     }
 
     /// Ends the connection from outside.
@@ -176,18 +192,17 @@ impl Rehearsal {
         let action = self.session.poll(self.script.now, &mut self.input, &mut self.output);
         self.largest_output = self.largest_output.max(self.output.len());
         match action {
-            // Nothing is offered yet that asks these.
-            Action::BeginFilters { .. }
-            | Action::Close
-            | Action::Filter(_)
-            | Action::FilterLines(_)
-            | Action::Report(_) => {
+            Action::Close => {
                 self.written.append(&mut self.output);
                 self.closed = true;
             }
             Action::Authenticate(asked) => {
                 let verdict = (self.script.authenticate)(&asked);
                 self.session.answer(Answer::Authenticated(asked.request, verdict));
+            }
+            Action::BeginFilters { request, hostname } => {
+                self.filter.told.push(Told::Begin(hostname));
+                self.session.answer(Answer::Filters(request, self.filter.script.interests));
             }
             Action::CheckSender(asked) => {
                 let allowed = (self.script.allow)(&asked);
@@ -213,6 +228,18 @@ impl Rehearsal {
                 let expansion = (self.script.expand)(&expand);
                 self.session.answer(Answer::Recipient(expand.request, expansion));
             }
+            Action::Filter(question) => match self.filter.ask(&question) {
+                Some(decision) => {
+                    self.session.answer(Answer::Filtered(question.request, decision));
+                }
+                None => self.stalled = true,
+            },
+            Action::FilterLines(lines) => match self.filter.pass(&lines) {
+                Some(filtered) => {
+                    self.session.answer(Answer::FilteredLines(lines.request, filtered));
+                }
+                None => self.stalled = true,
+            },
             Action::FindVerifier { request, user } => {
                 let found = (self.script.verifier)(&user);
                 let found = found.map(|text| FoundVerifier { text, nonce: [7; 18] });
@@ -230,6 +257,7 @@ impl Rehearsal {
                 self.written.append(&mut self.output);
                 return true;
             }
+            Action::Report(event) => self.filter.told.push(Told::Event(event)),
             Action::StartTls => {
                 self.written.append(&mut self.output);
                 match &self.script.handshake {
@@ -247,6 +275,10 @@ impl Rehearsal {
                 if let Err(refusal) = self.script.store {
                     self.session.body_failed(refusal);
                 }
+            }
+            Action::Wait { .. } if self.stalled => {
+                self.written.append(&mut self.output);
+                return true;
             }
             Action::Wait { .. } => self.session.answer(Answer::Hostname(None)),
         }
