@@ -11,6 +11,8 @@ mod certificates;
 mod handshake;
 mod signers;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod transport;
 

@@ -125,6 +125,10 @@ impl Line {
 
 impl Signatory for Signers {
     fn sign(&self, key: KeyId, scheme: u16, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        // Whoever waits in line for a thread would wait for nothing.
+        if !self.is_reachable() {
+            return Err(SignError::Unreachable);
+        }
         let deadline = Instant::now() + DEADLINE;
         let question = Sign { key, scheme, message: Blob(message.to_vec()) };
         loop {
@@ -217,6 +221,9 @@ mod tests {
             assert_eq!(thread.join().unwrap(), Err(SignError::Unreachable));
         }
         assert!(!signers.is_reachable());
+        let begin = Instant::now();
+        assert_eq!(signers.sign(KEY, 1, b"x"), Err(SignError::Unreachable));
+        assert!(begin.elapsed() < DEADLINE / 2);
         line(&signers, Duration::ZERO);
         assert!(signers.is_reachable());
     }
