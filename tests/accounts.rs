@@ -95,8 +95,7 @@ async fn an_address_is_refused_after_a_hundred_wrong_passwords() {
         let (logins, address) = (Arc::clone(&logins), address.parse().unwrap());
         async move { logins.log_in(table, "alice", password, address).await }
     };
-    let wrong: Vec<_> =
-        (0..100).map(|_| tokio::spawn(log_in("wrong", "2001:db8::1"))).collect();
+    let wrong: Vec<_> = (0..100).map(|_| tokio::spawn(log_in("wrong", "2001:db8::1"))).collect();
     for task in wrong {
         assert_eq!(task.await.unwrap(), Credentials::Rejected);
     }

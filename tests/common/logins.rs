@@ -144,7 +144,12 @@ fn can_make_accounts() -> bool {
         return false;
     }
     let mut probe = Command::new("unshare");
-    probe.args(["--mount", "sh", "-c", "mount --bind /etc /etc && command -v useradd chage passwd"]);
+    probe.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind /etc /etc && command -v useradd chage passwd",
+    ]);
     if !probe.output().is_ok_and(|output| output.status.success()) {
         println!("skipped: no mount namespace can be made here, or useradd is missing");
         return false;
