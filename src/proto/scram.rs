@@ -112,7 +112,7 @@ impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let salt = STANDARD.encode(&self.salt);
         let (stored, server) =
-            (STANDARD.encode(self.stored_key), STANDARD.encode(&*self.server_key));
+            (STANDARD.encode(self.stored_key), STANDARD.encode(self.server_key.as_slice()));
         write!(f, "{SCHEME}${}:{salt}${stored}:{server}", self.iterations)
     }
 }
@@ -130,12 +130,12 @@ impl Verifier {
         let password = prepared_password(password);
         let mut salted = Zeroizing::new([0; 32]);
         pbkdf2::pbkdf2_hmac::<Sha256>(&password, salt, iterations, &mut *salted);
-        let client_key = Zeroizing::new(mac(&*salted, &[b"Client Key"]));
+        let client_key = Zeroizing::new(mac(&salted, &[b"Client Key"]));
         Ok(Self {
             iterations,
             salt: salt.to_vec(),
-            stored_key: Sha256::digest(&*client_key).into(),
-            server_key: Zeroizing::new(mac(&*salted, &[b"Server Key"])),
+            stored_key: Sha256::digest(client_key.as_slice()).into(),
+            server_key: Zeroizing::new(mac(&salted, &[b"Server Key"])),
         })
     }
 
@@ -325,11 +325,11 @@ impl Exchange {
         for (byte, mask) in client_key.iter_mut().zip(signature) {
             *byte ^= mask;
         }
-        let stored_key: [u8; 32] = Sha256::digest(&*client_key).into();
+        let stored_key: [u8; 32] = Sha256::digest(client_key.as_slice()).into();
         if !bool::from(stored_key.ct_eq(&self.verifier.stored_key)) {
             return Err(ScramError::Proof);
         }
-        let signature = mac(&*self.verifier.server_key, &signed);
+        let signature = mac(&self.verifier.server_key, &signed);
         Ok(format!("v={}", STANDARD.encode(signature)))
     }
 }
