@@ -15,6 +15,9 @@ use crate::model::{Mailbox, ReversePath};
 /// Purpose under which the key of sealed routes is derived, by parent, lookup and queue.
 pub const ROUTE_KEY: &str = "pillarbox route 1";
 
+/// Most bytes of lines in one frame to or from filters: the longest line has no room in it.
+pub const MAX_FILTER_LINES: usize = 32 * 1024;
+
 /// What is sealed for one envelope: a route, bound to one transaction.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SealedRoute {
@@ -122,7 +125,9 @@ pub enum DispatcherToLookup {
     FilterLines {
         /// The session.
         session: u64,
-        /// Whole lines, dot-stuffed, each with a line feed; may be empty to wait for output.
+        /// Lines, dot-stuffed, each with a line feed, the final dot too; at most
+        /// [`MAX_FILTER_LINES`] bytes, so that a long line may be cut between two requests. Empty to
+        /// wait for output.
         lines: Blob,
     },
     /// Addresses of a host (answered by [`LookupToDispatcher::Exchanges`], preference 0).
@@ -216,7 +221,8 @@ pub enum LookupToDispatcher {
     FilterLines {
         /// Bytes of the lines sent that were taken; the rest is to be sent again.
         taken: u32,
-        /// Whole lines, each with a line feed; without the final dot.
+        /// Lines, each with a line feed, still dot-stuffed, without the final dot; at most
+        /// [`MAX_FILTER_LINES`] bytes, so that a long line may be cut between two replies.
         output: Blob,
         /// What comes next.
         flow: LineFlow,
