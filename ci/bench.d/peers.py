@@ -21,6 +21,11 @@ TABLES = " ".join(
     [f"opensmtpd-table-{name}" for name in "ldap mysql passwd postgres redis socketmap sqlite".split()]
     + "ldap-utils mariadb-server postgresql redis-server redis-tools slapd sqlite3".split()
 )
+# Filters of OpenSMTPD, what they ask, and what looks at their signatures.
+FILTERS = " ".join(
+    [f"opensmtpd-filter-{name}" for name in "dkimsign rspamd senderscore".split()]
+    + "openssl python3 python3-dkim rspamd".split()
+)
 # Users of local deliveries inside the roots.
 FIRST_UID = 5000
 MAILBOXES = 10
@@ -63,6 +68,10 @@ class Roots:
     def tables(self):
         """The root with table programs and their servers."""
         return self._root("tables", "sid", TABLES, lambda root: None)
+
+    def filters(self):
+        """The root with filters."""
+        return self._root("filters", "sid", FILTERS, lambda root: None)
 
     def _root(self, name, suite, packages, install_more):
         root = self.cache / name
@@ -139,3 +148,4 @@ if __name__ == "__main__":
     ROOTS = Roots(default_cache())
     ROOTS.bookworm()
     ROOTS.tables()
+    ROOTS.filters()

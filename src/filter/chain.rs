@@ -50,7 +50,8 @@ impl Chains {
     #[must_use]
     pub fn new(config: &Config, seed: u64) -> Self {
         let mut tokens = Tokens(seed);
-        let chain = |filter: &crate::config::Filter| Arc::new(chain_of(config, filter, &mut tokens));
+        let chain =
+            |filter: &crate::config::Filter| Arc::new(chain_of(config, filter, &mut tokens));
         Self { chains: config.filters.iter().map(chain).collect() }
     }
 

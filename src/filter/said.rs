@@ -113,7 +113,9 @@ pub fn parse(line: &[u8]) -> Result<Said<'_>, SaidError> {
 
 /// Session, token, and what follows them.
 fn address<'a>(rest: &'a [u8], line: &[u8]) -> Result<(u64, u64, &'a [u8]), SaidError> {
-    let Some((session, rest)) = split(rest) else { return Err(SaidError::MissingToken(lossy(line))) };
+    let Some((session, rest)) = split(rest) else {
+        return Err(SaidError::MissingToken(lossy(line)));
+    };
     let session = number(session).ok_or_else(|| SaidError::Session(lossy(line)))?;
     let token = split(rest).and_then(|(token, rest)| Some((number(token)?, rest)));
     let (token, rest) = token.ok_or_else(|| SaidError::Token(lossy(line)))?;
@@ -148,8 +150,7 @@ fn report<'a>(rest: &'a [u8], line: &[u8]) -> Result<Said<'a>, SaidError> {
         next = split(rest).ok_or_else(missing)?;
     }
     let direction = known(next.0).ok_or_else(|| SaidError::Direction(lossy(next.0)))?;
-    let (session, message) =
-        split(next.1).ok_or_else(|| SaidError::Session(lossy(line)))?;
+    let (session, message) = split(next.1).ok_or_else(|| SaidError::Session(lossy(line)))?;
     let session = number(session).ok_or_else(|| SaidError::Session(lossy(line)))?;
     Ok(Said::Report { direction, session, message })
 }
@@ -220,7 +221,11 @@ mod tests {
             (0, "filter-result|a1|x|proceed", "Invalid token: filter-result|a1|x|proceed"),
             (0, "filter-result|a1|b2", "Invalid token: filter-result|a1|b2"),
             (96, "filter-result|a1|b2|foo|bar", "Invalid directive: filter-result|a1|b2|foo|bar"),
-            (0, "filter-result|a1|b2|proceed|x", "Invalid directive: filter-result|a1|b2|proceed|x"),
+            (
+                0,
+                "filter-result|a1|b2|proceed|x",
+                "Invalid directive: filter-result|a1|b2|proceed|x",
+            ),
             (97, "filter-result|a1|b2|reject", "Missing parameter: filter-result|a1|b2|reject"),
             (0, "report|1.2", "unexpected direction: "),
             (0, "report|1.2|smtp|a1|x", "unexpected direction: smtp"),

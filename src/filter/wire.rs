@@ -117,11 +117,14 @@ pub fn event(out: &mut Vec<u8>, occasion: Occasion, event: &Event) {
         }
         Event::LinkTls { description } => only(out, description.as_bytes()),
         Event::LinkAuth { result, user } => {
-            text(out, match result {
-                AuthResult::Pass => "|pass",
-                AuthResult::Fail => "|fail",
-                AuthResult::Error => "|error",
-            });
+            text(
+                out,
+                match result {
+                    AuthResult::Pass => "|pass",
+                    AuthResult::Fail => "|fail",
+                    AuthResult::Error => "|error",
+                },
+            );
             only(out, user);
         }
         Event::LinkDisconnect | Event::Timeout => {}
@@ -194,10 +197,13 @@ pub fn report(
     message: &[u8],
 ) {
     begin(out, occasion, EventName::FilterReport);
-    text(out, match reporter {
-        Reporter::BuiltIn => "|builtin|",
-        Reporter::Process => "|proc|",
-    });
+    text(
+        out,
+        match reporter {
+            Reporter::BuiltIn => "|builtin|",
+            Reporter::Process => "|proc|",
+        },
+    );
     field(out, name.as_bytes());
     only(out, message);
     out.push(b'\n');
@@ -206,10 +212,13 @@ pub fn report(
 fn begin(out: &mut Vec<u8>, occasion: Occasion, name: EventName) {
     text(out, "report|");
     stamp(out, occasion.time);
-    text(out, match occasion.direction {
-        Direction::In => "|smtp-in|",
-        Direction::Out => "|smtp-out|",
-    });
+    text(
+        out,
+        match occasion.direction {
+            Direction::In => "|smtp-in|",
+            Direction::Out => "|smtp-out|",
+        },
+    );
     text(out, name.word());
     out.push(b'|');
     hexadecimal(out, occasion.session);

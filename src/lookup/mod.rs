@@ -2,7 +2,7 @@
 //!
 //! [`rules`], [`expand`], [`aliases`] and [`lines`] decide without I/O and ask for what they need;
 //! [`trace`] puts rules into words; [`dns`] asks name servers, [`users`] for accounts, [`maps`] map
-//! files, [`programs`] table programs, [`readers`] for files of users; [`role`] answers the dispatcher.
+//! files, [`programs`] table programs, [`filters`] filter programs, [`readers`] for files of users; [`role`] answers the dispatcher.
 
 pub mod dns;
 pub mod expand;
@@ -11,6 +11,7 @@ pub mod programs;
 pub mod rules;
 pub mod trace;
 
+mod filters;
 mod maps;
 mod readers;
 mod role;

@@ -1,5 +1,5 @@
-//! The spawner: starts workers with the rights of others and table programs, and has nothing else to
-//! do with them.
+//! The spawner: starts workers with the rights of others, filters and table programs, and has nothing
+//! else to do with them.
 //!
 //! It keeps root's rights because the change to another user needs them, so it is kept small: one
 //! loop over one `poll`, no threads, no configuration, no secrets but the keys it hands to the
@@ -10,6 +10,7 @@
 //! Workers, filters and table programs must be able to run set-id programs, so the spawner is under
 //! no sandbox that its children would inherit.
 
+mod filter;
 mod lookups;
 mod mailbox;
 mod program;

@@ -13,6 +13,7 @@ pub mod account;
 pub mod complaints;
 pub mod control;
 pub mod dns;
+pub mod filter_program;
 pub mod install;
 pub mod load;
 pub mod maildir;

@@ -208,7 +208,8 @@ impl<T> Engine<T> {
 
     /// Ends a question with a decision.
     fn decide(&mut self, now: Moment, number: u64, verdict: Verdict) {
-        let Some(ask) = self.sessions.get_mut(&number).and_then(|session| session.ask.take()) else {
+        let Some(ask) = self.sessions.get_mut(&number).and_then(|session| session.ask.take())
+        else {
             return;
         };
         let (phase, said) = (ask.phase, !ask.reported);
@@ -284,8 +285,5 @@ impl<T> Engine<T> {
 
 /// Whether a phase has an argument that can become another one.
 fn is_rewritable(phase: Phase) -> bool {
-    matches!(
-        phase,
-        Phase::Helo | Phase::Ehlo | Phase::Auth | Phase::MailFrom | Phase::RcptTo
-    )
+    matches!(phase, Phase::Helo | Phase::Ehlo | Phase::Auth | Phase::MailFrom | Phase::RcptTo)
 }

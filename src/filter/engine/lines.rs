@@ -182,7 +182,8 @@ impl<T> Engine<T> {
         let flow = if stream.is_over() { Flow::Ended } else { Flow::More };
         if flow == Flow::Ended {
             let steps = session.stream.take().map_or(Vec::new(), |stream| stream.steps);
-            session.open = steps.iter().filter(|(_, ended)| !ended).map(|(step, _)| *step).collect();
+            session.open =
+                steps.iter().filter(|(_, ended)| !ended).map(|(step, _)| *step).collect();
         }
         if has_room {
             self.stage.release(Hold::Session(number));
@@ -319,11 +320,7 @@ fn program_of<T>(
 }
 
 /// Whether another line may be taken.
-fn has_room<T>(
-    stage: &Stage<T>,
-    chain: &super::super::chain::Chain,
-    stream: &Stream<T>,
-) -> bool {
+fn has_room<T>(stage: &Stage<T>, chain: &super::super::chain::Chain, stream: &Stream<T>) -> bool {
     stream.uncollected() < limits::UNCOLLECTED
         && (0..stream.steps.len()).all(|position| {
             let process = program_of(chain, stream, position);

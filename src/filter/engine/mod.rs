@@ -263,8 +263,8 @@ impl<T> Engine<T> {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let programs = self.stage.programs.iter().filter_map(Program::deadline);
-        let waiting = self.outstanding > 0
-            || self.stage.programs.iter().any(|program| program.is_pressed());
+        let waiting =
+            self.outstanding > 0 || self.stage.programs.iter().any(|program| program.is_pressed());
         let sessions = waiting.then(|| self.ticked + limits::TICK);
         programs.chain(sessions).min()
     }

@@ -172,8 +172,7 @@ impl<T> Engine<T> {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         for (time, event) in events {
             session.facts.happened(event);
-            let occasion =
-                Occasion { direction: session.direction, session: number, time: *time };
+            let occasion = Occasion { direction: session.direction, session: number, time: *time };
             self.stage.emit(now, session, EventName::of(event), |out| {
                 wire::event(out, occasion, event);
             });
@@ -206,7 +205,10 @@ impl<T> Engine<T> {
         }
         if let Some(waiting) = stream.and_then(|stream| stream.waiting) {
             let taken = waiting.taken;
-            self.answer(waiting.who, Reply::Lines { taken, output: Vec::new(), flow: Flow::Broken });
+            self.answer(
+                waiting.who,
+                Reply::Lines { taken, output: Vec::new(), flow: Flow::Broken },
+            );
         }
     }
 
@@ -220,7 +222,10 @@ impl<T> Engine<T> {
         session.broken = true;
         if let Some(Stream { waiting: Some(waiting), .. }) = session.stream.take() {
             let taken = waiting.taken;
-            self.answer(waiting.who, Reply::Lines { taken, output: Vec::new(), flow: Flow::Broken });
+            self.answer(
+                waiting.who,
+                Reply::Lines { taken, output: Vec::new(), flow: Flow::Broken },
+            );
         }
         self.stage.release(Hold::Session(number));
         self.advance(now, number);

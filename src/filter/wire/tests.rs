@@ -60,11 +60,7 @@ fn events() {
             connect("mx.example.org", Fcrdns::Pass, "unix:/run/s", "unix:/run/s"),
             "link-connect|SID|mx.example.org|pass|unix:/run/s|unix:/run/s",
         ),
-        (
-            0,
-            connect("a|b\n", Fcrdns::Pass, "1|2", "3|4"),
-            "link-connect|SID|a?b?|pass|1?2|3|4",
-        ),
+        (0, connect("a|b\n", Fcrdns::Pass, "1|2", "3|4"), "link-connect|SID|a?b?|pass|1?2|3|4"),
         (
             14,
             Event::LinkGreeting { hostname: "mx.example.org".into() },
@@ -88,11 +84,7 @@ fn events() {
         (22, Event::TxBegin(message), "tx-begin|SID|00000abc"),
         (22, Event::TxMail(Some(message), Ok, b"a@b".to_vec()), "tx-mail|SID|00000abc|ok|a@b"),
         (23, Event::TxMail(Some(message), Ok, Vec::new()), "tx-mail|SID|00000abc|ok|"),
-        (
-            24,
-            Event::TxMail(None, Permanent, b"a@b".to_vec()),
-            "tx-mail|SID|00000000|permfail|a@b",
-        ),
+        (24, Event::TxMail(None, Permanent, b"a@b".to_vec()), "tx-mail|SID|00000000|permfail|a@b"),
         (25, Event::TxRcpt(message, Ok, b"c@d".to_vec()), "tx-rcpt|SID|00000abc|ok|c@d"),
         (
             26,
@@ -110,11 +102,7 @@ fn events() {
             "protocol-client|SID|AUTH PLAIN ********",
         ),
         (0, Event::ProtocolClient(b"a|b\r\n\0\tc".to_vec()), "protocol-client|SID|a|b???\tc"),
-        (
-            22,
-            Event::ProtocolServer(b"250 2.0.0 Ok".to_vec()),
-            "protocol-server|SID|250 2.0.0 Ok",
-        ),
+        (22, Event::ProtocolServer(b"250 2.0.0 Ok".to_vec()), "protocol-server|SID|250 2.0.0 Ok"),
     ];
     // That these events happen, and when, is for sessions to prove: here is what becomes of them.
     for (number, event, expected) in cases {
@@ -157,7 +145,8 @@ fn decisions_and_reports() {
     response(&mut out, occasion, Phase::StartTls, "reject", Some(b"454 a|b"));
     report(&mut out, occasion, Reporter::BuiltIn, "a|b", b"seen|x");
     report(&mut out, occasion, Reporter::Process, "f1", b"hello");
-    let begin = |event: &str| format!("report|0.7|1700000000.000042|smtp-in|{event}|{SESSION:016x}|");
+    let begin =
+        |event: &str| format!("report|0.7|1700000000.000042|smtp-in|{event}|{SESSION:016x}|");
     let (response, report) = (begin("filter-response"), begin("filter-report"));
     let expected = format!(
         "{response}connected|proceed\n{response}tls|reject|454 a|b\n\

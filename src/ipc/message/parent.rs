@@ -44,6 +44,20 @@ pub enum ParentToRole {
     },
     /// Answer to [`RoleToParent::OpenMap`]; carries a descriptor if it was opened.
     Map(MapAnswer),
+    /// Answer to [`RoleToParent::StartFilter`]; carries a descriptor, the channel to the program, if
+    /// it went well.
+    Filter {
+        /// Why it could not be started.
+        error: Option<String>,
+        /// How its predecessor ended by itself, in words.
+        ended: Option<String>,
+    },
+    /// Answer to [`RoleToParent::FilterErrors`]; carries a descriptor if it went well: what the
+    /// program writes to its standard error.
+    FilterErrors {
+        /// Why it is not there.
+        error: Option<String>,
+    },
     /// Look up an entry of a userbase (request to lookup; answered by [`RoleToParent::Entry`]).
     LookUpIn {
         /// Name of the table.
@@ -256,6 +270,12 @@ pub enum RoleToParent {
     Cleared(Vec<EnvelopeId>),
     /// Answer to [`ParentToRole::LookUpIn`].
     Entry(UserAnswer),
+    /// The standard error of a filter program that was started, once for each start (request;
+    /// answered by [`ParentToRole::FilterErrors`]).
+    FilterErrors {
+        /// Index of the process in the configuration.
+        process: u32,
+    },
     /// What is in flight, in the place of what was told before: at most ten times a second, and at
     /// most [`MAX_IN_FLIGHT_TOLD`] of it (request; answered by [`ParentToRole::Noted`]).
     InFlight(Vec<EnvelopeId>),
@@ -282,6 +302,12 @@ pub enum RoleToParent {
     Ready {
         /// How the process is confined, in words.
         confinement: String,
+    },
+    /// Start a filter program, in place of an earlier one (request; answered by
+    /// [`ParentToRole::Filter`]).
+    StartFilter {
+        /// Index of the process in the configuration.
+        process: u32,
     },
     /// Start the program of a table, in place of an earlier one (request; answered by
     /// [`ParentToRole::TableProgram`]).
@@ -313,9 +339,11 @@ impl RoleToParent {
     pub fn allowed_from(&self, role: Role) -> bool {
         match self {
             Self::Administer(_) | Self::Status => role == Role::Control,
-            Self::LookUpUser { .. }
+            Self::FilterErrors { .. }
+            | Self::LookUpUser { .. }
             | Self::OpenFile { .. }
             | Self::OpenMap { .. }
+            | Self::StartFilter { .. }
             | Self::StartReader(_)
             | Self::StartTableProgram { .. } => role == Role::Lookup,
             // Never of its own accord.

@@ -151,7 +151,8 @@ fn no_answer_ends_one_session_after_five_minutes() {
     scene.heard(process);
     scene.pass(Duration::from_secs(1));
     assert_eq!(scene.decision(asked), disconnected());
-    let told = ["R|timeout|SID", "R|filter-response|SID|commit|disconnect|421 Internal server error"];
+    let told =
+        ["R|timeout|SID", "R|filter-response|SID|commit|disconnect|421 Internal server error"];
     assert_eq!(scene.heard(process), told);
     // A late answer is for nobody; others go on.
     scene.say(process, "filter-result|SID|TOK|proceed");
@@ -167,8 +168,7 @@ fn many_questions_that_wait_do_not_use_up_all_room() {
         let asked = scene.begin_session(session, "f1", Direction::In);
         assert!(scene.wants(asked).is_some());
     }
-    let asked: Vec<u32> =
-        (1..10).map(|session| scene.ask_in(session, Phase::Noop, "")).collect();
+    let asked: Vec<u32> = (1..10).map(|session| scene.ask_in(session, Phase::Noop, "")).collect();
     assert!(asked.iter().all(|asked| scene.decision(*asked).is_none()), "a burst is no trouble");
     scene.pass(limits::STALLED);
     let late = scene.ask_in(15, Phase::Noop, "");

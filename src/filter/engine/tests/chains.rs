@@ -2,7 +2,8 @@
 
 use super::*;
 
-const TWO: &str = "filter a proc-exec \"/a\"\nfilter b proc-exec \"/b\"\nlisten on lo filter { a b }";
+const TWO: &str =
+    "filter a proc-exec \"/a\"\nfilter b proc-exec \"/b\"\nlisten on lo filter { a b }";
 const BOTH: &str = "<dynchain:00000000>";
 
 #[test]
@@ -60,7 +61,9 @@ fn built_in_filters_decide_one_after_the_other() {
         scene.decision(asked)
     };
     let chain = |first: &str, second: &str| {
-        let text = format!("filter a phase {first}\nfilter b phase {second}\nlisten on lo filter {{ a b }}");
+        let text = format!(
+            "filter a phase {first}\nfilter b phase {second}\nlisten on lo filter {{ a b }}"
+        );
         let mut scene = Scene::with(&text, &[]);
         assert!(scene.begin(BOTH).is_some_and(|wants| wants.phases & Phase::Connect.bit() != 0));
         scene
@@ -84,13 +87,17 @@ fn built_in_filters_decide_one_after_the_other() {
     ran("filter", 83);
 
     let ends = Some(Decision::Disconnect("550 x".to_owned()));
-    let mut scene = chain("connect match rdns disconnect \"550 y\"", "connect match !rdns disconnect \"550 x\"");
+    let mut scene = chain(
+        "connect match rdns disconnect \"550 y\"",
+        "connect match !rdns disconnect \"550 x\"",
+    );
     assert_eq!(connect(&mut scene), ends);
     ran("filter", 81);
     let mut scene = chain("connect match fcrdns junk", "connect match !rdns reject \"hello\"");
     assert_eq!(connect(&mut scene), disconnected());
     ran("filter", 91);
-    let mut scene = chain("connect match !rdns rewrite \"x\"", "connect match !rdns reject \"550 x\"");
+    let mut scene =
+        chain("connect match !rdns rewrite \"x\"", "connect match !rdns reject \"550 x\"");
     assert_eq!(connect(&mut scene), rejected("550 x"));
     assert_eq!(scene.notices, ["a: rewrite is ignored in phase connect"]);
     let mut scene = chain("connect match rdns junk", "ehlo match !rdns rewrite \"x.y\"");
@@ -115,7 +122,8 @@ fn a_condition_knows_who_has_logged_in() {
 
 #[test]
 fn a_question_waits_for_a_table_that_takes_its_time() {
-    let text = "filter a phase mail-from match mail-from \"@b\" reject \"550 x\"\nlisten on lo filter a";
+    let text =
+        "filter a phase mail-from match mail-from \"@b\" reject \"550 x\"\nlisten on lo filter a";
     let mut scene = Scene::with(text, &[]);
     scene.tables_answer = false;
     scene.begin("a");

@@ -50,8 +50,18 @@ fn what_a_program_makes_of_lines_comes_out() {
     filtered(64, message, &echo, "Received: from x\n\tby y\nSubject: s\n\nbody\n");
     filtered(65, "..dot\n.\n", &["..dot", "."], "..dot\n");
     filtered(66, "b|c\n.\n", &["b|c", "."], "b|c\n");
-    filtered(67, "A: 1\n\nx\n.\n", &["A: 1", "", "X-Added: 1", "x", "."], "A: 1\n\nX-Added: 1\nx\n");
-    filtered(67, "A: 1\n\nx\n.\n", &["X-Added: 1", "A: 1", "", "x", "."], "X-Added: 1\nA: 1\n\nx\n");
+    filtered(
+        67,
+        "A: 1\n\nx\n.\n",
+        &["A: 1", "", "X-Added: 1", "x", "."],
+        "A: 1\n\nX-Added: 1\nx\n",
+    );
+    filtered(
+        67,
+        "A: 1\n\nx\n.\n",
+        &["X-Added: 1", "A: 1", "", "x", "."],
+        "X-Added: 1\nA: 1\n\nx\n",
+    );
     filtered(68, message, &["."], "");
     filtered(71, message, &["hello", "."], "hello\n");
     filtered(72, "x\n.\n", &[".x", "."], ".x\n");
@@ -218,7 +228,12 @@ fn no_more_is_taken_than_a_program_reads() {
     let (taken, _, flow) = scene.out(asked).unwrap();
     assert!(taken > 0 && flow == Flow::More);
     // One that reads nothing more is given up.
-    while scene.out({ let asked = scene.lines(&piece); asked }).is_some() {}
+    loop {
+        let asked = scene.lines(&piece);
+        if scene.out(asked).is_none() {
+            break;
+        }
+    }
     for _ in 0..300 {
         assert!(scene.ended.is_empty());
         scene.pass(Duration::from_secs(1));

@@ -38,9 +38,17 @@ fn a_program_is_told_which_sessions_it_sees_and_for_whom() {
         (
             2,
             format!("{relay}\nlisten on lo filter f1"),
-            vec!["config|subsystem|smtp-in", "config|subsystem|smtp-out", "config|admd|mx.example.org"],
+            vec![
+                "config|subsystem|smtp-in",
+                "config|subsystem|smtp-out",
+                "config|admd|mx.example.org",
+            ],
         ),
-        (3, format!("admd example.net\n{ONE}"), vec!["config|subsystem|smtp-in", "config|admd|example.net"]),
+        (
+            3,
+            format!("admd example.net\n{ONE}"),
+            vec!["config|subsystem|smtp-in", "config|admd|example.net"],
+        ),
         (0, "proc p \"/p\"".to_owned(), vec!["config|admd|mx.example.org"]),
         (
             0,
@@ -66,7 +74,11 @@ fn what_is_no_registration_is_the_end_of_a_program_that_begins() {
         (8, "register|filter|smtp-out|connect", "Invalid message direction: smtp-out|connect"),
         (9, "register|filter|smtp-in|*", "Unrecognized report name: *"),
         (0, "register|hello", "Invalid register line received: register|hello"),
-        (0, "filter-result|a|b|proceed", "Non-register message before register|ready: filter-result|a|b|proceed"),
+        (
+            0,
+            "filter-result|a|b|proceed",
+            "Non-register message before register|ready: filter-result|a|b|proceed",
+        ),
     ];
     for (number, line, expected) in cases {
         let mut scene = Scene::new(ONE);
