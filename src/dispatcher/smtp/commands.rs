@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
 use super::session::Session;
-use super::settings::UNKNOWN_HOSTNAME;
+use super::settings::{Settings, UNKNOWN_HOSTNAME};
 use super::state::{Greeting, Mail, Outcome, State};
 use crate::message::{Additions, Options, Pipeline};
 use crate::model::envelope::Origin;
@@ -84,6 +84,9 @@ impl Session {
             Some(format!("SIZE {}", settings.max_message_size)),
             optional(settings.dsn, "DSN"),
             optional(settings.pipelining, "PIPELINING"),
+            optional(settings.chunking, "CHUNKING"),
+            optional(settings.smtputf8, "SMTPUTF8"),
+            settings.limits.then(|| limits_line(settings)),
         ]
         .into_iter()
         .flatten()
@@ -229,6 +232,19 @@ impl Session {
     fn offered(&self) -> Offered {
         Offered { dsn: self.settings.dsn, max_message_size: self.settings.max_message_size }
     }
+}
+
+/// LIMITS, with the limits that its six digits can tell (RFC 9422, section 4).
+fn limits_line(settings: &Settings) -> String {
+    let limits = [
+        ("MAILMAX", u64::from(settings.max_messages)),
+        ("RCPTMAX", settings.max_recipients as u64),
+    ];
+    let mut line = "LIMITS".to_owned();
+    for (name, limit) in limits.into_iter().filter(|(_, limit)| (1..1_000_000).contains(limit)) {
+        line.push_str(&format!(" {name}={limit}"));
+    }
+    line
 }
 
 /// HELP lists the commands.

@@ -31,6 +31,13 @@ pub struct Settings {
     pub dsn: bool,
     /// Whether commands may be sent without waiting (RFC 2920); off with `no-pipelining`.
     pub pipelining: bool,
+    /// Whether content may be sent in chunks (RFC 3030); off with `no-chunking`.
+    pub chunking: bool,
+    /// Whether addresses and headers may be in UTF-8 (RFC 6531); off with `no-smtputf8`.
+    pub smtputf8: bool,
+    /// Whether [`Self::max_messages`] and [`Self::max_recipients`] are told (RFC 9422); off with
+    /// `no-limits`.
+    pub limits: bool,
     /// Whether the client is left out of the Received header: `mask-src`.
     pub masks_source: bool,
     /// Name that rules match with `tag`; empty without one.
@@ -58,6 +65,9 @@ impl Settings {
             completes_headers: false,
             dsn: true,
             pipelining: true,
+            chunking: false,
+            smtputf8: false,
+            limits: false,
             masks_source: false,
             tag: Arc::from(""),
             max_message_size: limits::MESSAGE_SIZE,
