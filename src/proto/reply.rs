@@ -23,6 +23,8 @@ pub const ENTER_MAIL: &str = "354 Enter mail, end with \".\" on a line by itself
 pub const TEMPORARY_ERROR: &str = "421 4.3.0 Temporary Error";
 /// The queue failed at the commit.
 pub const TEMPORARY_FAILURE: &str = "421 4.3.0 Temporary failure";
+/// A filter is broken, or has refused with something that is not a reply.
+pub const INTERNAL_ERROR: &str = "421 Internal server error";
 /// The queue did not answer in time.
 pub const TIMED_OUT: &str = "451 4.3.0 Temporary failure";
 /// The spool is full.

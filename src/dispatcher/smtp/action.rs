@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::event::LogEvent;
 use crate::filter::{Decision, Event, Phase};
+use crate::ipc::message::lookup::{Interests, LineFlow};
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{Origin, RecipientDsn};
 use crate::model::tls::Secured;
@@ -14,6 +15,14 @@ use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 pub enum Action {
     /// Check credentials; answer with [`Answer::Authenticated`].
     Authenticate(Box<Authenticate>),
+    /// Tell the listener's filters that a session begins, whose client has this name; answer with
+    /// [`Answer::Filters`].
+    BeginFilters {
+        /// Goes back with the answer.
+        request: RequestId,
+        /// The name by reverse look-up, checked; `<unknown>` without one.
+        hostname: String,
+    },
     /// Ask whether the user may send from this address; answer with [`Answer::Sender`].
     CheckSender(Box<CheckSender>),
     /// Write all output, then close the connection and drop the session.
@@ -26,6 +35,8 @@ pub enum Action {
     ExpandRecipient(Box<ExpandRecipient>),
     /// Ask the listener's filters about a command; answer with [`Answer::Filtered`].
     Filter(Box<FilterQuestion>),
+    /// Pass lines of a message through the filters; answer with [`Answer::FilteredLines`].
+    FilterLines(Box<FilterLines>),
     /// Get what the server keeps of a user's password for SCRAM; answer with [`Answer::Verifier`].
     FindVerifier {
         /// Goes back with the answer.
@@ -92,6 +103,16 @@ pub struct FilterQuestion {
     pub parameter: Vec<u8>,
 }
 
+/// Lines of a message for the filters.
+#[derive(Clone, Debug)]
+pub struct FilterLines {
+    /// Goes back with the answer.
+    pub request: RequestId,
+    /// Whole lines, dot-stuffed, each with a line feed. Without any, the filters have all of the
+    /// message already, and what comes out of them is awaited.
+    pub lines: Vec<u8>,
+}
+
 /// Matches an answer to its request within a session.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct RequestId(pub u32);
@@ -156,6 +177,10 @@ pub enum Answer {
     Commit(RequestId, Result<(), Refusal>),
     /// What filters decided; a filter that is broken or late decides `421 …` by itself.
     Filtered(RequestId, Decision),
+    /// What came out of the filters.
+    FilteredLines(RequestId, FilteredLines),
+    /// What the filters want to know of the session; `None` if they cannot be asked now.
+    Filters(RequestId, Option<Interests>),
     /// The client's name by reverse look-up; `None` without one.
     Hostname(Option<String>),
     /// A message id, or why there is none.
@@ -170,6 +195,17 @@ pub enum Answer {
     /// (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`). For a user who has none an invented
     /// one that no password fits. An error is temporary.
     Verifier(RequestId, Result<String, ()>),
+}
+
+/// Lines that came out of the filters.
+#[derive(Debug)]
+pub struct FilteredLines {
+    /// Bytes of the lines sent that the filters took: whole lines. The rest is sent again.
+    pub taken: usize,
+    /// Whole lines, dot-stuffed, each with a line feed; without the final dot.
+    pub output: Vec<u8>,
+    /// What comes next.
+    pub flow: LineFlow,
 }
 
 /// The verdict on credentials.

@@ -40,11 +40,22 @@ impl Session {
             // Only fitting answers arrive.
             _ => Outcome::Done,
         };
+        self.settle(outcome, command, output)
+    }
+
+    /// Goes on with what a command that had to wait has led to.
+    pub(super) fn settle(
+        &mut self,
+        outcome: Outcome,
+        command: Vec<u8>,
+        output: &mut Vec<u8>,
+    ) -> Option<Action> {
         match outcome {
             Outcome::Ask(action) => {
                 self.waiting_command = command;
                 return Some(action);
             }
+            Outcome::Done if self.state.is_waiting() => self.waiting_command = command,
             Outcome::Done => {}
             Outcome::Reply(text) => self.reply(&text, &command, output),
             Outcome::Close(text) => {
@@ -69,12 +80,20 @@ impl Session {
         match lease {
             Ok(lease) => {
                 let origin = self.origin(mail);
-                self.transaction = Some(Box::new(Transaction::new(lease, origin)));
+                let mut transaction = Box::new(Transaction::new(lease, origin));
+                transaction.junk = self.take_junk();
+                self.transaction = Some(transaction);
+                self.report_begin(lease.id);
                 reply::OK.into()
             }
-            Err(Refusal::Full) => reply::INSUFFICIENT_STORAGE.into(),
-            Err(Refusal::Timeout) => reply::TIMED_OUT.into(),
-            Err(Refusal::Failure) => Outcome::Close(reply::TEMPORARY_ERROR.into()),
+            Err(refusal) => {
+                self.report_unnumbered();
+                match refusal {
+                    Refusal::Full => reply::INSUFFICIENT_STORAGE.into(),
+                    Refusal::Timeout => reply::TIMED_OUT.into(),
+                    Refusal::Failure => Outcome::Close(reply::TEMPORARY_ERROR.into()),
+                }
+            }
         }
     }
 
@@ -86,6 +105,7 @@ impl Session {
                     return reply::BAD_SEQUENCE.into();
                 };
                 transaction.accept(address, dsn, routes);
+                self.report_envelopes();
                 return reply::RECIPIENT_OK.into();
             }
             Expansion::Accepted(_) => Cow::Borrowed(reply::EXPANSION_PROBLEM),
@@ -97,6 +117,7 @@ impl Session {
     }
 
     fn committed(&mut self, message: Committing, result: Result<(), Refusal>) -> Outcome {
+        self.report_committed(result.map(|()| message.size).ok());
         match result {
             Ok(()) => {}
             Err(Refusal::Full) => return reply::INSUFFICIENT_STORAGE.into(),

@@ -7,11 +7,15 @@
 use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
+use super::reports::bracketed;
 use super::session::Session;
 use super::settings::{Settings, UNKNOWN_HOSTNAME};
 use super::state::{Greeting, Mail, Outcome, State};
+use super::transaction::Transaction;
+use crate::filter::{Event, Phase};
 use crate::message::{Additions, Options, Pipeline};
 use crate::model::envelope::Origin;
+use crate::model::{Mailbox, ReversePath};
 use crate::proto::command::{self, Command, Verb};
 use crate::proto::parameter::{self, Offered};
 use crate::proto::trace::{self, Received};
@@ -31,19 +35,62 @@ impl Session {
         if forbids_argument && argument.is_some() {
             return reply::NO_ARGUMENTS.into();
         }
+        if let Some(asked) = self.ask_about(command) {
+            return asked;
+        }
+        self.perform(command, now, output)
+    }
+
+    /// The filter phase of a command that passes everything checked before it, and the parameter;
+    /// `None` for a command that filters do not decide, or that will be refused without them.
+    ///
+    /// What a command checks before its filters are asked is in its `check_…`, which it calls
+    /// first when it is performed: also once they have answered, with the argument that they made.
+    pub(super) fn phase_of<'a>(&self, command: Command<'a>) -> Option<(Phase, &'a [u8])> {
+        let Command { verb, argument } = command;
+        let text = argument.unwrap_or_default();
+        let (passed, phase, parameter): (bool, Phase, &[u8]) = match verb {
+            Verb::Auth => (self.check_auth(argument).is_ok(), Phase::Auth, text),
+            Verb::Bdat => (self.check_bdat().is_ok(), Phase::Data, b""),
+            Verb::Data => (self.check_data().is_ok(), Phase::Data, b""),
+            Verb::Ehlo => (self.check_greeting(argument, true).is_ok(), Phase::Ehlo, text),
+            Verb::Helo => (self.check_greeting(argument, false).is_ok(), Phase::Helo, text),
+            Verb::Help | Verb::Vrfy => return None,
+            Verb::Mail => {
+                (self.check_mail(text).is_ok(), Phase::MailFrom, bracketed(text).unwrap_or(b""))
+            }
+            Verb::Noop => (true, Phase::Noop, b""),
+            Verb::Quit => (true, Phase::Quit, b""),
+            Verb::Rcpt => {
+                (self.check_recipient(text).is_ok(), Phase::RcptTo, bracketed(text).unwrap_or(b""))
+            }
+            Verb::Rset => (self.check_reset().is_ok(), Phase::Rset, b""),
+            Verb::StartTls => (self.check_start_tls(argument).is_ok(), Phase::StartTls, b""),
+        };
+        passed.then_some((phase, parameter))
+    }
+
+    /// Runs a command that no filter has anything against.
+    pub(super) fn perform(
+        &mut self,
+        command: Command<'_>,
+        now: Timestamp,
+        output: &mut Vec<u8>,
+    ) -> Outcome {
+        let Command { verb, argument } = command;
         match verb {
-            Verb::Auth => self.auth(),
+            Verb::Auth => self.auth(argument),
             Verb::Bdat => self.bdat(),
             Verb::Data => self.data(now),
             Verb::Ehlo => self.greet(argument, true, output),
             Verb::Helo => self.greet(argument, false, output),
-            Verb::Help => help(output),
+            Verb::Help => self.help(output),
             Verb::Mail => self.mail(argument.unwrap_or_default()),
             Verb::Noop => reply::OK.into(),
             Verb::Quit => Outcome::Close(reply::BYE.into()),
             Verb::Rcpt => self.recipient(argument.unwrap_or_default()),
-            Verb::Rset => self.reset(),
-            Verb::StartTls => self.start_tls(),
+            Verb::Rset => self.reset(output),
+            Verb::StartTls => self.start_tls(argument),
             Verb::Vrfy => reply::CANNOT_VERIFY.into(),
         }
     }
@@ -51,25 +98,43 @@ impl Session {
     /// HELO and EHLO. A second one resets the session (RFC 5321, section 4.1.4); a refused one
     /// changes nothing.
     fn greet(&mut self, argument: Option<&[u8]>, extended: bool, output: &mut Vec<u8>) -> Outcome {
-        let Some(argument) = argument else {
-            let needs = if extended { reply::EHLO_NEEDS_NAME } else { reply::HELO_NEEDS_NAME };
-            return needs.into();
+        let name = match self.check_greeting(argument, extended) {
+            Ok(name) => name,
+            Err(refused) => return refused.into(),
         };
-        let name = std::str::from_utf8(argument).ok().filter(|name| address::is_domain(name));
-        let Some(name) = name else { return reply::BAD_DOMAIN.into() };
         self.roll_back();
         self.greeting = Some(Greeting { name: name.into(), extended });
+        self.report(|| Event::LinkIdentify {
+            method: if extended { "EHLO" } else { "HELO" }.to_owned(),
+            name: name.to_owned(),
+        });
         let (server, client) = (self.server_name(), self.peer.bracketed_address());
         let hello = format!("{server} Hello {name} {client}, pleased to meet you");
         if !extended {
             return Outcome::Reply(format!("250 {hello}").into());
         }
-        reply::write_line(output, &format!("250-{hello}"));
-        for extension in self.extensions() {
-            reply::write_line(output, &format!("250-{extension}"));
+        let extensions: Vec<String> = self.extensions().collect();
+        self.write(&format!("250-{hello}"), output);
+        for extension in extensions {
+            self.write(&format!("250-{extension}"), output);
         }
-        reply::write_line(output, "250 HELP");
+        self.write("250 HELP", output);
         Outcome::Done
+    }
+
+    fn check_greeting<'a>(
+        &self,
+        argument: Option<&'a [u8]>,
+        extended: bool,
+    ) -> Result<&'a str, &'static str> {
+        if self.is_mute() {
+            return Err(reply::BAD_SEQUENCE);
+        }
+        let Some(argument) = argument else {
+            return Err(if extended { reply::EHLO_NEEDS_NAME } else { reply::HELO_NEEDS_NAME });
+        };
+        let name = std::str::from_utf8(argument).ok().filter(|name| address::is_domain(name));
+        name.ok_or(reply::BAD_DOMAIN)
     }
 
     /// The extensions that this session may use now, in the order in which they are listed.
@@ -93,45 +158,65 @@ impl Session {
     }
 
     /// STARTTLS where it is not offered.
-    fn start_tls(&self) -> Outcome {
-        if self.greeting.is_none() || self.transaction.is_some() {
-            return reply::BAD_SEQUENCE.into();
+    fn start_tls(&self, argument: Option<&[u8]>) -> Outcome {
+        match self.check_start_tls(argument) {
+            Ok(()) => reply::NOT_SUPPORTED.into(),
+            Err(refused) => refused.into(),
         }
-        reply::NOT_SUPPORTED.into()
     }
 
-    /// AUTH where it is not offered. Local sessions are authenticated from the start.
-    fn auth(&self) -> Outcome {
+    fn check_start_tls(&self, _argument: Option<&[u8]>) -> Result<(), &'static str> {
         if self.greeting.is_none() || self.transaction.is_some() {
-            return reply::BAD_SEQUENCE.into();
+            return Err(reply::BAD_SEQUENCE);
+        }
+        Err(reply::NOT_SUPPORTED)
+    }
+
+    /// AUTH where it is not offered.
+    fn auth(&self, argument: Option<&[u8]>) -> Outcome {
+        match self.check_auth(argument) {
+            Ok(()) => reply::NOT_SUPPORTED.into(),
+            Err(refused) => refused.into(),
+        }
+    }
+
+    /// Local sessions are authenticated from the start.
+    fn check_auth(&self, _argument: Option<&[u8]>) -> Result<(), &'static str> {
+        if self.greeting.is_none() || self.transaction.is_some() {
+            return Err(reply::BAD_SEQUENCE);
         }
         if self.peer.is_local() {
-            return reply::ALREADY_AUTHENTICATED.into();
+            return Err(reply::ALREADY_AUTHENTICATED);
         }
-        reply::NOT_SUPPORTED.into()
+        Err(reply::NOT_SUPPORTED)
     }
 
     /// BDAT where it is not offered.
     fn bdat(&self) -> Outcome {
-        if self.transaction.as_ref().is_none_or(|t| t.recipients.is_empty()) {
-            return reply::BAD_SEQUENCE.into();
+        match self.check_bdat() {
+            Ok(()) => reply::NOT_SUPPORTED.into(),
+            Err(refused) => refused.into(),
         }
-        reply::NOT_SUPPORTED.into()
+    }
+
+    fn check_bdat(&self) -> Result<(), &'static str> {
+        if self.transaction.as_ref().is_none_or(|t| t.recipients.is_empty()) {
+            return Err(reply::BAD_SEQUENCE);
+        }
+        Err(reply::NOT_SUPPORTED)
     }
 
     fn mail(&mut self, argument: &[u8]) -> Outcome {
-        if self.greeting.is_none() || self.transaction.is_some() {
-            return reply::BAD_SEQUENCE.into();
-        }
-        if self.messages >= self.settings.max_messages {
-            return reply::TOO_MANY_MESSAGES.into();
-        }
-        let Ok((sender, rest)) = address::reverse_path(argument, self.server_name()) else {
-            return reply::BAD_SENDER.into();
+        let (sender, rest) = match self.check_mail(argument) {
+            Ok(parts) => parts,
+            Err(refused) => return refused.into(),
         };
         let parameters = match parameter::mail(rest, self.offered()) {
             Ok(parameters) => parameters,
-            Err(refused) => return Outcome::Reply(refused.0.into()),
+            Err(refused) => {
+                self.report_unnumbered();
+                return Outcome::Reply(refused.0.into());
+            }
         };
         let mail = Box::new(Mail { sender, parameters });
         if self.peer.hostname.is_none() {
@@ -141,13 +226,20 @@ impl Session {
         self.lease(mail)
     }
 
-    fn recipient(&mut self, argument: &[u8]) -> Outcome {
-        let Some(transaction) = &self.transaction else { return reply::BAD_SEQUENCE.into() };
-        if transaction.recipients.len() >= self.settings.max_recipients {
-            return reply::TOO_MANY_RECIPIENTS.into();
+    fn check_mail<'a>(&self, argument: &'a [u8]) -> Result<(ReversePath, &'a [u8]), &'static str> {
+        if self.greeting.is_none() || self.transaction.is_some() {
+            return Err(reply::BAD_SEQUENCE);
         }
-        let Ok((recipient, rest)) = address::forward_path(argument, self.server_name()) else {
-            return reply::BAD_RECIPIENT.into();
+        if self.messages >= self.settings.max_messages {
+            return Err(reply::TOO_MANY_MESSAGES);
+        }
+        address::reverse_path(argument, self.server_name()).map_err(|_| reply::BAD_SENDER)
+    }
+
+    fn recipient(&mut self, argument: &[u8]) -> Outcome {
+        let (transaction, recipient, rest) = match self.check_recipient(argument) {
+            Ok(parts) => parts,
+            Err(refused) => return refused.into(),
         };
         let dsn = match parameter::recipient(rest, self.offered()) {
             Ok(dsn) => dsn,
@@ -161,13 +253,34 @@ impl Session {
         Outcome::Ask(Action::ExpandRecipient(Box::new(expand)))
     }
 
-    fn data(&mut self, now: Timestamp) -> Outcome {
+    fn check_recipient<'a>(
+        &self,
+        argument: &'a [u8],
+    ) -> Result<(&Transaction, Mailbox, &'a [u8]), &'static str> {
+        let transaction = self.transaction.as_deref().ok_or(reply::BAD_SEQUENCE)?;
+        if transaction.recipients.len() >= self.settings.max_recipients {
+            return Err(reply::TOO_MANY_RECIPIENTS);
+        }
+        let (recipient, rest) = address::forward_path(argument, self.server_name())
+            .map_err(|_| reply::BAD_RECIPIENT)?;
+        Ok((transaction, recipient, rest))
+    }
+
+    fn check_data(&self) -> Result<(&Transaction, &Greeting), &'static str> {
         let (Some(transaction), Some(greeting)) = (&self.transaction, &self.greeting) else {
-            return reply::BAD_SEQUENCE.into();
+            return Err(reply::BAD_SEQUENCE);
         };
         if transaction.recipients.is_empty() {
-            return reply::NO_RECIPIENT.into();
+            return Err(reply::NO_RECIPIENT);
         }
+        Ok((transaction, greeting))
+    }
+
+    fn data(&mut self, now: Timestamp) -> Outcome {
+        let (transaction, greeting) = match self.check_data() {
+            Ok(parts) => parts,
+            Err(refused) => return refused.into(),
+        };
         let settings = &self.settings;
         let date = time_to_text(now, &settings.zone);
         let address = self.peer.bracketed_address();
@@ -177,6 +290,9 @@ impl Session {
             address: &address,
         };
         let mut body = Vec::new();
+        if transaction.junk || self.is_junk() {
+            body.extend_from_slice(b"X-Spam: Yes\n");
+        }
         Received {
             client: (!settings.masks_source).then_some(client),
             by: self.server_name(),
@@ -204,12 +320,25 @@ impl Session {
         reply::ENTER_MAIL.into()
     }
 
-    fn reset(&mut self) -> Outcome {
-        if self.greeting.is_none() {
-            return reply::BAD_SEQUENCE.into();
+    fn reset(&mut self, output: &mut Vec<u8>) -> Outcome {
+        if let Err(refused) = self.check_reset() {
+            return refused.into();
         }
+        self.write(reply::RESET, output);
         self.roll_back();
-        reply::RESET.into()
+        Outcome::Done
+    }
+
+    fn check_reset(&self) -> Result<(), &'static str> {
+        if self.greeting.is_none() { Err(reply::BAD_SEQUENCE) } else { Ok(()) }
+    }
+
+    /// HELP lists the commands.
+    fn help(&mut self, output: &mut Vec<u8>) -> Outcome {
+        self.write("214-2.0.0 This is Pillarbox", output);
+        self.write(&format!("214-2.0.0 Commands: {}", command::KNOWN), output);
+        self.write("214 2.0.0 End of HELP info", output);
+        Outcome::Done
     }
 
     /// What rules and reports will need to know of the message that `mail` begins.
@@ -245,12 +374,4 @@ fn limits_line(settings: &Settings) -> String {
         line.push_str(&format!(" {name}={limit}"));
     }
     line
-}
-
-/// HELP lists the commands.
-fn help(output: &mut Vec<u8>) -> Outcome {
-    reply::write_line(output, "214-2.0.0 This is Pillarbox");
-    reply::write_line(output, &format!("214-2.0.0 Commands: {}", command::KNOWN));
-    reply::write_line(output, "214 2.0.0 End of HELP info");
-    Outcome::Done
 }

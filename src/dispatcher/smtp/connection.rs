@@ -93,8 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Action::Close => break,
                 // Nothing is offered yet that asks these.
                 Action::Authenticate(_)
+                | Action::BeginFilters { .. }
                 | Action::CheckSender(_)
                 | Action::Filter(_)
+                | Action::FilterLines(_)
                 | Action::FindVerifier { .. }
                 | Action::Report(_)
                 | Action::StartTls => break,

@@ -5,6 +5,7 @@
 
 use super::action::Ending;
 use super::settings::SessionId;
+use crate::filter::Phase;
 use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 use crate::proto::escape::{quoted, word};
 
@@ -54,6 +55,8 @@ pub enum LogEvent {
         /// Whether the client greeted with EHLO.
         extended: bool,
     },
+    /// A filter has rewritten something that has no text.
+    RewriteIgnored(Phase),
 }
 
 /// How important a line is: decides the priority in syslog.
@@ -70,7 +73,7 @@ impl LogEvent {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::LoopDetected => Severity::Warning,
+            Self::LoopDetected | Self::RewriteIgnored(_) => Severity::Warning,
             _ => Severity::Info,
         }
     }
@@ -105,6 +108,9 @@ impl LogEvent {
                 "{session} smtp message msgid={id} size={size} nrcpt={recipients} proto={}",
                 if *extended { "ESMTP" } else { "SMTP" }
             ),
+            Self::RewriteIgnored(phase) => {
+                format!("warn: {session} smtp filter cannot rewrite phase={}", phase.name())
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The SMTP server: sessions that clients open to hand mail in.
 //!
 //! [`Session`] is the protocol, without sockets, clocks or tasks. Its shell reads and writes the
-//! connection, asks the lookup and queue roles, and keeps the time.
+//! connection, asks the lookup and queue roles, and keeps the time. Of the session, `filters` has
+//! where filters decide, and `reports` what they are told.
 
 mod action;
 mod answers;
@@ -10,17 +11,19 @@ mod cases;
 mod commands;
 pub mod connection;
 mod event;
+mod filters;
 mod input;
 pub mod listener;
 pub mod rehearsal;
+mod reports;
 mod session;
 mod settings;
 mod state;
 mod transaction;
 
 pub use action::{
-    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, Lease, Recipient, Refusal,
-    RequestId,
+    Action, Answer, Commit, Ending, ExpandRecipient, Expansion, FilterLines, FilterQuestion,
+    FilteredLines, Lease, Recipient, Refusal, RequestId,
 };
 pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;

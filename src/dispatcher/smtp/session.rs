@@ -17,10 +17,12 @@ use memchr::memchr;
 
 use super::action::{Action, Answer, Ending, Refusal, RequestId};
 use super::event::LogEvent;
+use super::filters::Filters;
 use super::input::InputBuffer;
 use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
 use super::state::{Committing, Greeting, Outcome, State};
 use super::transaction::Transaction;
+use crate::filter::Event;
 use crate::message::{Fault, Reached};
 use crate::model::envelope::Source;
 use crate::model::limits;
@@ -55,7 +57,9 @@ pub struct Session {
     /// Whether the shell has pieces of a body that will not be committed.
     discards: bool,
     /// Whether the output holds a reply that may not wait for an answer.
-    urgent: bool,
+    pub(super) urgent: bool,
+    /// The filters of the listener, once they know of the session.
+    pub(super) filters: Option<Box<Filters>>,
     /// How the connection ended while a commit was under way.
     pub(super) ended: Option<Ending>,
 }
@@ -65,11 +69,12 @@ impl Session {
     #[must_use]
     pub fn new(id: SessionId, settings: Arc<Settings>, mut peer: Peer) -> Self {
         peer.hostname = peer.hostname.map(|name| checked_hostname(peer.source, name));
+        let filtered = settings.filter.is_some();
         Self {
             id,
             settings,
             peer,
-            state: State::Banner,
+            state: if filtered { State::Opening { request: None } } else { State::Banner },
             greeting: None,
             transaction: None,
             messages: 0,
@@ -80,6 +85,7 @@ impl Session {
             announced: false,
             discards: false,
             urgent: false,
+            filters: None,
             ended: None,
         }
     }
@@ -137,7 +143,9 @@ impl Session {
             (Answer::Hostname(_), _) => self.peer.hostname.is_none(),
             (Answer::MessageId(id, _), State::Leasing { request, .. })
             | (Answer::Recipient(id, _), State::Expanding { request, .. })
-            | (Answer::Commit(id, _), State::Committing { request, .. }) => id == request,
+            | (Answer::Commit(id, _), State::Committing { request, .. })
+            | (Answer::Filtered(id, _), State::Filtering { request, .. })
+            | (Answer::Filters(id, _), State::Opening { request: Some(request) }) => id == request,
             _ => false,
         };
         match answer {
@@ -176,6 +184,9 @@ impl Session {
     /// The connection is gone, or was silent for too long. Further polls log that and return
     /// [`Action::Close`]; a commit under way is waited for.
     pub fn end(&mut self, ending: Ending) {
+        if ending == Ending::Timeout {
+            self.report(|| Event::Timeout);
+        }
         if self.is_committing() {
             self.ended.get_or_insert(ending);
         } else {
@@ -187,6 +198,9 @@ impl Session {
     fn next_notice(&mut self) -> Option<Action> {
         if std::mem::take(&mut self.discards) {
             return Some(Action::DiscardBody);
+        }
+        if let Some(report) = self.next_report() {
+            return Some(Action::Report(report));
         }
         let host = self.peer.hostname.as_deref()?;
         if !self.announced {
@@ -209,7 +223,8 @@ impl Session {
                 self.state = State::Command;
                 let banner = format!("220 {} ESMTP Pillarbox", self.server_name());
                 self.urgent = true;
-                reply::write_line(output, &banner);
+                self.write(&banner, output);
+                self.report_greeting();
                 None
             }
             State::Body(_) => self.body_step(input, output),
@@ -234,6 +249,8 @@ impl Session {
             | State::Expanding { .. }
             | State::Leasing { .. }
             | State::Naming { .. } => self.answer_step(output),
+            State::Filtering { .. } => self.filtering_step(now, output),
+            State::Opening { .. } => self.opening_step(output),
         }
     }
 
@@ -274,6 +291,7 @@ impl Session {
         let command = command::parse(line);
         let grouped = matches!(command.map(|c| c.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset));
         self.urgent |= !grouped;
+        self.report_command(command.map(|c| c.verb), line);
         let outcome = match command {
             Some(command) => self.execute(command, now, output),
             None => reply::UNRECOGNIZED.into(),
@@ -334,16 +352,21 @@ impl Session {
                     self.bad_input(reply::NO_PIPELINING, output);
                     return None;
                 }
-                self.end_of_data(fault, output)
+                self.end_of_content(fault, output)
             }
         }
     }
 
-    fn end_of_data(&mut self, fault: Option<Fault>, output: &mut Vec<u8>) -> Option<Action> {
+    /// The end of a message that is not refused by its filters.
+    pub(super) fn end_of_data(
+        &mut self,
+        fault: Option<Fault>,
+        output: &mut Vec<u8>,
+    ) -> Option<Action> {
         self.state = State::Command;
-        let mut transaction = self.transaction.take()?;
+        let refusal = self.transaction.as_ref()?.refusal;
         self.urgent = true;
-        let refused = match (fault, transaction.refusal) {
+        let refused = match (fault, refusal) {
             (Some(Fault::Loop), _) => {
                 self.events.push_back(LogEvent::LoopDetected);
                 reply::LOOP
@@ -355,7 +378,7 @@ impl Session {
             (None, Some(Refusal::Timeout)) => reply::TIMED_OUT,
             (None, None) => {
                 let request = self.next_request();
-                let commit = Box::new(transaction.into_commit(request));
+                let commit = Box::new(self.transaction.take()?.into_commit(request));
                 let message = Box::new(Committing {
                     id: commit.message,
                     size: commit.size(),
@@ -371,8 +394,8 @@ impl Session {
                 return Some(Action::Commit(commit));
             }
         };
-        self.discards |= transaction.drop_body();
         self.reply(refused, b"DATA", output);
+        self.roll_back();
         None
     }
 
@@ -380,6 +403,7 @@ impl Session {
     pub(super) fn roll_back(&mut self) {
         if let Some(mut transaction) = self.transaction.take() {
             self.discards |= transaction.drop_body();
+            self.report_rollback();
         }
     }
 
@@ -407,16 +431,23 @@ impl Session {
 
     /// Writes a reply, and logs it if it refuses `command`.
     pub(super) fn reply(&mut self, line: &str, command: &[u8], output: &mut Vec<u8>) {
-        reply::write_line(output, line);
+        self.write(line, output);
         if reply::refuses(line) {
             let command = without_credentials(command).into_owned();
             self.events.push_back(LogEvent::FailedCommand { command, reply: line.to_owned() });
         }
     }
 
+    /// Writes one line of a reply.
+    pub(super) fn write(&mut self, line: &str, output: &mut Vec<u8>) {
+        let start = output.len();
+        reply::write_line(output, line);
+        self.report_reply(output.get(start..).unwrap_or_default());
+    }
+
     /// Refuses input that is not even a command, and ends the session.
     fn bad_input(&mut self, line: &str, output: &mut Vec<u8>) {
-        reply::write_line(output, line);
+        self.write(line, output);
         self.events.push_back(LogEvent::BadInput { reply: line.to_owned() });
         self.close(None);
     }
@@ -426,6 +457,7 @@ impl Session {
             return;
         }
         self.roll_back();
+        self.report(|| Event::LinkDisconnect);
         self.peer.hostname.get_or_insert_with(|| UNKNOWN_HOSTNAME.into());
         self.events.push_back(LogEvent::Disconnected(ending));
         self.state = State::Closed;

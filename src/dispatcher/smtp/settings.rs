@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::config::FilterId;
 use crate::model::envelope::Source;
 use crate::model::limits;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub limits: bool,
     /// Whether the client is left out of the Received header: `mask-src`.
     pub masks_source: bool,
+    /// Filter or chain that decides about its sessions.
+    pub filter: Option<FilterId>,
     /// Name that rules match with `tag`; empty without one.
     pub tag: Arc<str>,
     /// Largest message, in bytes as received with one byte a line end.
@@ -69,6 +72,7 @@ impl Settings {
             smtputf8: false,
             limits: false,
             masks_source: false,
+            filter: None,
             tag: Arc::from(""),
             max_message_size: limits::MESSAGE_SIZE,
             max_recipients: MAX_RECIPIENTS,

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::action::{Action, RequestId};
-use crate::message::Pipeline;
+use super::action::{Action, FilterQuestion, RequestId};
+use crate::filter::Phase;
+use crate::message::{Fault, Pipeline};
 use crate::model::envelope::RecipientDsn;
 use crate::model::{EnvelopeId, Mailbox, MessageId, ReversePath};
 use crate::proto::parameter::MailParameters;
@@ -30,10 +31,20 @@ pub(super) enum State {
     Committing { request: RequestId, message: Box<Committing> },
     /// The answer about a recipient.
     Expanding { request: RequestId, recipient: Box<(Mailbox, RecipientDsn)> },
+    /// What the filters decide.
+    Filtering {
+        request: RequestId,
+        phase: Phase,
+        /// The question, until it is asked: behind the events before it.
+        question: Option<Box<FilterQuestion>>,
+        then: AfterFilters,
+    },
     /// The number of a new message.
     Leasing { request: RequestId, mail: Box<Mail> },
     /// The client's name, before a message can begin.
     Naming { mail: Box<Mail> },
+    /// The filters of the listener, before anything is said.
+    Opening { request: Option<RequestId> },
     /// The end of a command line that is too long, of which this many bytes were dropped.
     Overlong { dropped: usize },
 }
@@ -45,10 +56,23 @@ impl State {
             self,
             Self::Committing { .. }
                 | Self::Expanding { .. }
+                | Self::Filtering { .. }
                 | Self::Leasing { .. }
                 | Self::Naming { .. }
+                | Self::Opening { .. }
         )
     }
+}
+
+/// What goes on when the filters let it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AfterFilters {
+    /// The banner.
+    Banner,
+    /// The command whose line is kept.
+    Command,
+    /// The end of a message, with what was wrong with it.
+    Commit(Option<Fault>),
 }
 
 /// An accepted MAIL command.

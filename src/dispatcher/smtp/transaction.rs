@@ -16,6 +16,8 @@ pub(super) struct Transaction {
     pub(super) recipients: Vec<Recipient>,
     /// Low half of the last envelope id.
     low: u32,
+    /// Whether a filter has marked the message as spam.
+    pub(super) junk: bool,
     /// The part of the body that the shell has not taken.
     pub(super) body: Vec<u8>,
     /// Bytes that the shell has taken.
@@ -31,6 +33,7 @@ impl Transaction {
             lease,
             origin: Arc::new(origin),
             recipients: Vec::new(),
+            junk: false,
             body: Vec::new(),
             spilled: 0,
             refusal: None,

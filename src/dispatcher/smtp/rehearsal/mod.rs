@@ -146,9 +146,11 @@ impl Rehearsal {
         match action {
             // Nothing is offered yet that asks these.
             Action::Authenticate(_)
+            | Action::BeginFilters { .. }
             | Action::CheckSender(_)
             | Action::Close
             | Action::Filter(_)
+            | Action::FilterLines(_)
             | Action::FindVerifier { .. }
             | Action::Report(_)
             | Action::StartTls => {
