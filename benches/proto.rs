@@ -55,6 +55,7 @@ fn content(criterion: &mut Criterion) {
                         additions: None,
                         lenient: false,
                         max_size: u64::MAX,
+                        received: 0,
                     });
                     for chunk in bytes.chunks(CHUNK) {
                         output.clear();

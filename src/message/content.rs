@@ -47,6 +47,8 @@ pub(super) struct Content {
     /// Whether the line before ended in CR LF.
     behind_crlf: bool,
     lenient: bool,
+    /// Whether the dots at the start of lines stay.
+    keeps_dots: bool,
     /// Bytes of the present line, its CR included.
     length: usize,
     size: u64,
@@ -54,7 +56,19 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn new(lenient: bool) -> Self {
-        Self { place: Place::Start, behind_crlf: true, lenient, length: 0, size: 0 }
+        Self {
+            place: Place::Start,
+            behind_crlf: true,
+            lenient,
+            keeps_dots: false,
+            length: 0,
+            size: 0,
+        }
+    }
+
+    /// A reader that leaves lines as they are sent: with the dots that they were stuffed with.
+    pub(super) fn keeping_dots(lenient: bool) -> Self {
+        Self { keeps_dots: true, ..Self::new(lenient) }
     }
 
     /// Bytes of all complete lines before dots were removed, one for each line end.
@@ -107,11 +121,13 @@ impl Content {
                     Some(LineEnd::CrLf)
                 }
                 (Place::DotReturn | Place::Return, _) => {
+                    self.keep_dot(output);
                     output.push(b' ');
                     self.place = Place::Inside;
                     None
                 }
                 (Place::Start | Place::Dot | Place::Inside, _) => {
+                    self.keep_dot(output);
                     let (behind, end) = self.read_inside(rest, output);
                     rest = behind;
                     end
@@ -128,6 +144,13 @@ impl Content {
             output.push(b'\n');
         };
         (input.len() - rest.len(), stop)
+    }
+
+    /// Appends the dot of a line that turns out to have more, where dots stay.
+    fn keep_dot(&self, output: &mut Vec<u8>) {
+        if self.keeps_dots && matches!(self.place, Place::Dot | Place::DotReturn) {
+            output.push(b'.');
+        }
     }
 
     /// Copies up to the next CR or LF. This is where the time of large messages goes: one scan

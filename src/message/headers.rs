@@ -55,14 +55,15 @@ pub(super) struct HeaderBlock {
 }
 
 impl HeaderBlock {
-    pub(super) fn new(domain: Arc<str>, additions: Option<Additions>) -> Self {
+    /// A reader of a block before which as many Received headers count already.
+    pub(super) fn new(domain: Arc<str>, additions: Option<Additions>, received: usize) -> Self {
         Self {
             domain,
             additions,
             treatment: Treatment::None,
             collected: Vec::new(),
             unfolded: 0,
-            received: 0,
+            received,
             has_date: false,
             has_message_id: false,
         }

@@ -19,6 +19,8 @@ pub struct Options {
     pub lenient: bool,
     /// Largest size, in bytes as received with one byte a line end.
     pub max_size: u64,
+    /// Received headers that count before the first one of the message.
+    pub received: usize,
 }
 
 /// Why a message cannot be accepted.
@@ -73,7 +75,7 @@ impl Pipeline {
     pub fn new(options: Options) -> Self {
         Self {
             content: Content::new(options.lenient),
-            headers: Some(HeaderBlock::new(options.domain, options.additions)),
+            headers: Some(HeaderBlock::new(options.domain, options.additions, options.received)),
             line: Vec::new(),
             max_size: options.max_size,
             fault: None,
@@ -110,14 +112,27 @@ impl Pipeline {
                 Stop::Line => continue,
                 Stop::Input => Reached::Input,
                 Stop::Message { standard } => {
-                    if let Some(mut headers) = self.headers.take() {
-                        headers.finish(output);
-                    }
+                    self.finish(output);
                     Reached::End { standard }
                 }
                 Stop::TooLong => Reached::LineTooLong,
             };
             return Progress { consumed, reached };
+        }
+    }
+
+    /// Takes whole lines that come from filters; their end is told by [`Self::finish`], not by a
+    /// dot. Returns false for what no line of a message may be: the filters are broken, and no
+    /// more may be taken from them.
+    #[must_use]
+    pub fn feed_lines(&mut self, lines: &[u8], output: &mut Vec<u8>) -> bool {
+        self.feed(lines, output).reached == Reached::Input
+    }
+
+    /// The end of a message that does not end with a dot of its own.
+    pub fn finish(&mut self, output: &mut Vec<u8>) {
+        if let Some(mut headers) = self.headers.take() {
+            headers.finish(output);
         }
     }
 
@@ -159,7 +174,7 @@ mod tests {
 
     fn pipeline(lenient: bool) -> Pipeline {
         let domain = Arc::from("mx.example.org");
-        Pipeline::new(Options { domain, additions: None, lenient, max_size: 10_000 })
+        Pipeline::new(Options { domain, additions: None, lenient, max_size: 10_000, received: 0 })
     }
 
     /// Feeds `input` in slices of `size` bytes; returns what is stored, and where the end is.

@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
+use super::filtered_body::FilteredBody;
 use super::reports::bracketed;
 use super::session::Session;
 use super::settings::{Settings, UNKNOWN_HOSTNAME};
@@ -307,17 +308,29 @@ impl Session {
         .write(&mut body);
         let completes = settings.completes_headers || self.peer.is_local();
         let message_id = format!("<{:016x}@{}>", transaction.lease.nonce, settings.listener_name);
-        let pipeline = Pipeline::new(Options {
+        let options = Options {
             domain: settings.listener_name.clone(),
             additions: completes.then_some(Additions { date, message_id }),
             lenient: self.peer.is_local(),
             max_size: settings.max_message_size,
-        });
-        if let Some(transaction) = &mut self.transaction {
-            transaction.body = body;
-        }
-        self.state = State::Body(Box::new(pipeline));
+            received: 0,
+        };
+        self.start_body(body, options);
         reply::ENTER_MAIL.into()
+    }
+
+    /// Gets ready for content that begins with the trace headers.
+    fn start_body(&mut self, trace: Vec<u8>, options: Options) {
+        if self.filters_lines() {
+            self.state = State::FilteredBody(Box::new(FilteredBody::new(trace, options)));
+            return;
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.body = trace;
+        }
+        // With filters our own header is one of the message's, whether they see it or not.
+        let received = usize::from(self.filters.is_some());
+        self.state = State::Body(Box::new(Pipeline::new(Options { received, ..options })));
     }
 
     fn reset(&mut self, output: &mut Vec<u8>) -> Outcome {

@@ -39,15 +39,19 @@ impl Filters {
         Self { interests, junk: false, junk_mail: false, mute: false, trail: Trail::default() }
     }
 
-    /// Whether a phase is theirs. For `filter-response` all of them are.
-    fn decide(&self, phase: Phase) -> bool {
+    /// Whether a filter wants to decide a phase.
+    fn registered(&self, phase: Phase) -> bool {
         let place = Phase::ALL.iter().position(|one| *one == phase);
-        let bit = place.map_or(0, |place| 1_u16 << place);
-        self.interests.events || self.interests.phases & bit != 0
+        place.is_some_and(|place| self.interests.phases >> place & 1 == 1)
     }
 }
 
 impl Session {
+    /// Whether filters want the lines of messages.
+    pub(super) fn filters_lines(&self) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.registered(Phase::DataLine))
+    }
+
     /// Whether filters have marked the session as spam.
     pub(super) fn is_junk(&self) -> bool {
         self.filters.as_ref().is_some_and(|filters| filters.junk)
@@ -102,7 +106,8 @@ impl Session {
         if phase == Phase::MailFrom {
             filters.junk_mail = false;
         }
-        if !filters.decide(phase) {
+        // For `filter-response` all phases are theirs.
+        if !filters.interests.events && !filters.registered(phase) {
             return false;
         }
         let request = self.next_request();

@@ -11,6 +11,7 @@ mod cases;
 mod commands;
 pub mod connection;
 mod event;
+mod filtered_body;
 mod filters;
 mod input;
 pub mod listener;

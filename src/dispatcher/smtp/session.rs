@@ -15,14 +15,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use memchr::memchr;
 
-use super::action::{Action, Answer, Ending, Refusal, RequestId};
+use super::action::{Action, Answer, Ending, FilteredLines, Refusal, RequestId};
 use super::event::LogEvent;
 use super::filters::Filters;
 use super::input::InputBuffer;
 use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
 use super::state::{Committing, Greeting, Outcome, State};
 use super::transaction::Transaction;
-use crate::filter::Event;
+use crate::filter::{Decision, Event};
+use crate::ipc::message::lookup::LineFlow;
 use crate::message::{Fault, Reached};
 use crate::model::envelope::Source;
 use crate::model::limits;
@@ -55,7 +56,7 @@ pub struct Session {
     /// Whether the first event was logged: the client's name is known.
     announced: bool,
     /// Whether the shell has pieces of a body that will not be committed.
-    discards: bool,
+    pub(super) discards: bool,
     /// Whether the output holds a reply that may not wait for an answer.
     pub(super) urgent: bool,
     /// The filters of the listener, once they know of the session.
@@ -146,6 +147,7 @@ impl Session {
             | (Answer::Commit(id, _), State::Committing { request, .. })
             | (Answer::Filtered(id, _), State::Filtering { request, .. })
             | (Answer::Filters(id, _), State::Opening { request: Some(request) }) => id == request,
+            (Answer::FilteredLines(id, _), State::FilteredBody(body)) => body.request == Some(*id),
             _ => false,
         };
         match answer {
@@ -179,6 +181,26 @@ impl Session {
             transaction.refusal.get_or_insert(refusal);
             self.discards |= transaction.drop_body();
         }
+    }
+
+    /// The filters have not answered in time: their session ends with 421, as soon as the client
+    /// may read that.
+    pub fn filters_late(&mut self) {
+        let answer = match &self.state {
+            State::Filtering { request, .. } => {
+                let line = reply::INTERNAL_ERROR.to_owned();
+                Answer::Filtered(*request, Decision::Disconnect(line))
+            }
+            State::FilteredBody(body) => {
+                let Some(request) = body.request else { return };
+                let flow = LineFlow::Broken;
+                Answer::FilteredLines(request, FilteredLines { taken: 0, output: Vec::new(), flow })
+            }
+            State::Opening { request: Some(request) } => Answer::Filters(*request, None),
+            _ => return,
+        };
+        self.report(|| Event::Timeout);
+        self.arrived = Some(answer);
     }
 
     /// The connection is gone, or was silent for too long. Further polls log that and return
@@ -228,6 +250,7 @@ impl Session {
                 None
             }
             State::Body(_) => self.body_step(input, output),
+            State::FilteredBody(_) => self.filtered_body_step(input, output),
             State::Closed => Some(Action::Close),
             State::Command => self.command_step(now, input, output),
             State::Overlong { dropped } => {
@@ -347,9 +370,8 @@ impl Session {
                 None
             }
             Reached::End { standard } => {
-                let early = !standard || !self.settings.pipelining;
-                if early && !input.is_empty() {
-                    self.bad_input(reply::NO_PIPELINING, output);
+                self.end_of_input(standard, input, output);
+                if matches!(self.state, State::Closed) {
                     return None;
                 }
                 self.end_of_content(fault, output)
@@ -421,7 +443,7 @@ impl Session {
         Action::Wait { flush: std::mem::take(&mut self.urgent) }
     }
 
-    fn receive(&mut self) -> Action {
+    pub(super) fn receive(&mut self) -> Action {
         self.urgent = false;
         if self.events.is_empty() {
             self.events = VecDeque::new();
@@ -446,7 +468,7 @@ impl Session {
     }
 
     /// Refuses input that is not even a command, and ends the session.
-    fn bad_input(&mut self, line: &str, output: &mut Vec<u8>) {
+    pub(super) fn bad_input(&mut self, line: &str, output: &mut Vec<u8>) {
         self.write(line, output);
         self.events.push_back(LogEvent::BadInput { reply: line.to_owned() });
         self.close(None);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::action::{Action, FilterQuestion, RequestId};
+use super::filtered_body::FilteredBody;
 use crate::filter::Phase;
 use crate::message::{Fault, Pipeline};
 use crate::model::envelope::RecipientDsn;
@@ -31,6 +32,8 @@ pub(super) enum State {
     Committing { request: RequestId, message: Box<Committing> },
     /// The answer about a recipient.
     Expanding { request: RequestId, recipient: Box<(Mailbox, RecipientDsn)> },
+    /// Message content that goes through filters.
+    FilteredBody(Box<FilteredBody>),
     /// What the filters decide.
     Filtering {
         request: RequestId,
