@@ -108,8 +108,9 @@ pub struct FilterQuestion {
 pub struct FilterLines {
     /// Goes back with the answer.
     pub request: RequestId,
-    /// Whole lines, dot-stuffed, each with a line feed. Without any, the filters have all of the
-    /// message already, and what comes out of them is awaited.
+    /// Lines, dot-stuffed, each with a line feed, the final dot too; a long one may be cut between
+    /// two requests. Without any, the filters have all of the message, and what comes out of them
+    /// is awaited.
     pub lines: Vec<u8>,
 }
 
@@ -200,9 +201,10 @@ pub enum Answer {
 /// Lines that came out of the filters.
 #[derive(Debug)]
 pub struct FilteredLines {
-    /// Bytes of the lines sent that the filters took: whole lines. The rest is sent again.
+    /// Bytes of the lines sent that the filters took. The rest is sent again.
     pub taken: usize,
-    /// Whole lines, dot-stuffed, each with a line feed; without the final dot.
+    /// Lines, dot-stuffed, each with a line feed, without the final dot; a long one may be cut
+    /// between two answers.
     pub output: Vec<u8>,
     /// What comes next.
     pub flow: LineFlow,

@@ -2,8 +2,8 @@
 //!
 //! What the client sends goes to the filters in lines, trace headers first; what comes out of them
 //! is stored as if the client had sent it. One batch is on its way at a time, and the client is not
-//! read meanwhile: a session holds one batch, or one long line, however slow its filters are. Once
-//! the message is at fault no line of the client goes on, but its end does.
+//! read meanwhile: a session holds one batch and one line, however slow its filters are. Once the
+//! message is at fault no line of the client goes on, but its end does.
 //!
 //! Sources: the SMTP page of the specification, 1.10, 5.5, and D3, D4, D17 of section 9.
 
@@ -14,15 +14,15 @@ use super::input::InputBuffer;
 use super::session::Session;
 use super::state::{Outcome, State};
 use crate::filter::Event;
-use crate::ipc::message::lookup::LineFlow;
+use crate::ipc::message::lookup::{LineFlow, MAX_FILTER_LINES};
 use crate::message::{Fault, Lines, Options, Pipeline, Progress, Reached};
 use crate::model::limits;
 use crate::proto::reply;
 
-/// Bytes of lines that go to the filters at once, unless a single line is longer.
-const BATCH: usize = 32 * 1024;
 /// How the end of a message is told to filters.
 const DOT: &[u8] = b".\n";
+/// Most bytes of lines that go at once; the end has room behind them.
+const MAX_LINES: usize = MAX_FILTER_LINES - DOT.len();
 
 /// A message in its filters.
 #[derive(Debug)]
@@ -31,16 +31,18 @@ pub(super) struct FilteredBody {
     pipeline: Pipeline,
     /// Lines that the filters have not taken, the last one perhaps not whole.
     outgoing: Vec<u8>,
-    /// Bytes of these that are whole lines.
+    /// Bytes of these that are whole lines, or the rest of one.
     whole: usize,
+    /// Whether the filters have the first part of a line whose rest they have not taken.
+    cut: bool,
     /// Lines sent whose fate is not known yet.
     pub(super) request: Option<RequestId>,
     /// Largest size of what the client sends.
     max_size: u64,
     /// Whether the client has sent the end.
     ended: bool,
-    /// Whether the filters have taken it.
-    told_end: bool,
+    /// Bytes of [`DOT`] that the filters have taken.
+    end_taken: usize,
     flow: LineFlow,
 }
 
@@ -67,10 +69,11 @@ impl FilteredBody {
             pipeline: Pipeline::new(options),
             whole: trace.len(),
             outgoing: trace,
+            cut: false,
             request: None,
             max_size,
             ended: false,
-            told_end: false,
+            end_taken: 0,
             flow: LineFlow::More,
         }
     }
@@ -84,7 +87,7 @@ impl FilteredBody {
         if self.flow != LineFlow::More {
             return if self.ended { Next::Settle } else { Next::Read };
         }
-        if self.ended || (self.whole > 0 && (input_is_empty || self.whole >= BATCH)) {
+        if self.ended || (self.whole > 0 && (input_is_empty || self.whole >= MAX_LINES)) {
             Next::Exchange
         } else {
             Next::Read
@@ -102,18 +105,21 @@ impl FilteredBody {
         progress
     }
 
-    /// Forgets lines that are not to go on.
+    /// Forgets lines that are not to go on; a line that the filters have begun is theirs.
     fn drop_lines(&mut self) {
-        self.outgoing.clear();
-        self.whole = 0;
+        let whole = self.outgoing.get(..self.whole).unwrap_or_default();
+        let end = memchr(b'\n', whole).filter(|_| self.cut).map_or(0, |end| end + 1);
+        self.outgoing.truncate(end);
+        self.whole = end;
     }
 
     /// The next lines for the filters.
     fn batch(&mut self, request: RequestId) -> FilterLines {
         let whole = self.outgoing.get(..self.whole).unwrap_or_default();
-        let mut lines = first_lines(whole).to_vec();
-        if self.ended && !self.told_end && lines.len() == whole.len() {
-            lines.extend_from_slice(DOT);
+        let (batch, rest) = whole.split_at_checked(MAX_LINES).unwrap_or((whole, b""));
+        let mut lines = batch.to_vec();
+        if self.ended && rest.is_empty() {
+            lines.extend_from_slice(DOT.get(self.end_taken..).unwrap_or_default());
         }
         self.request = Some(request);
         FilterLines { request, lines }
@@ -123,9 +129,11 @@ impl FilteredBody {
     fn take(&mut self, filtered: FilteredLines, body: &mut Vec<u8>) {
         self.request = None;
         let FilteredLines { taken, output, flow } = filtered;
-        self.told_end |= self.ended && taken > self.whole;
+        self.end_taken += taken.saturating_sub(self.whole);
         let taken = taken.min(self.whole);
-        self.outgoing.drain(..taken);
+        if let Some(last) = self.outgoing.drain(..taken).last() {
+            self.cut = last != b'\n';
+        }
         self.whole -= taken;
         let proper = self.pipeline.feed_lines(&output, body);
         self.flow = if proper { flow } else { LineFlow::Broken };
@@ -133,19 +141,6 @@ impl FilteredBody {
             self.pipeline.finish(body);
         }
     }
-}
-
-/// As many of the lines as go at once, and at least one.
-fn first_lines(lines: &[u8]) -> &[u8] {
-    if lines.len() <= BATCH {
-        return lines;
-    }
-    let (batch, rest) = lines.split_at_checked(BATCH).unwrap_or((lines, b""));
-    let end = match memrchr(b'\n', batch) {
-        Some(end) => end + 1,
-        None => memchr(b'\n', rest).map_or(lines.len(), |end| BATCH + end + 1),
-    };
-    lines.get(..end).unwrap_or(lines)
 }
 
 impl Session {

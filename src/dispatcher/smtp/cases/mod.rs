@@ -8,6 +8,7 @@ mod answers;
 mod commands;
 mod content;
 mod envelope;
+mod filters;
 mod line_ends;
 
 use super::rehearsal::{Rehearsal, Script};

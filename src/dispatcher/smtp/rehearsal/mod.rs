@@ -4,6 +4,7 @@
 //! the script says, and what would be stored, written or logged is kept to be looked at.
 
 mod exercise;
+mod filter;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
 
 pub use exercise::exercise;
+pub use filter::{FilterScript, ScriptedFilter, Told};
 
 /// Answers of the outside.
 pub struct Script {
@@ -80,6 +82,8 @@ pub struct Rehearsal {
     pub largest_piece: usize,
     /// Largest output that was held back, in bytes.
     pub largest_output: usize,
+    /// The filter of the listener, if its settings have one.
+    pub filter: ScriptedFilter,
     /// Number of polls.
     pub polls: usize,
     /// Whether the session asked to be closed.
@@ -89,6 +93,8 @@ pub struct Rehearsal {
     written: Vec<u8>,
     pieces: Vec<u8>,
     leased: u32,
+    /// Whether a question was left without an answer.
+    stalled: bool,
 }
 
 impl Rehearsal {
@@ -103,6 +109,7 @@ impl Rehearsal {
             discarded: 0,
             largest_piece: 0,
             largest_output: 0,
+            filter: ScriptedFilter::default(),
             polls: 0,
             closed: false,
             input: InputBuffer::default(),
@@ -110,6 +117,7 @@ impl Rehearsal {
             written: Vec::new(),
             pieces: Vec::new(),
             leased: 0,
+            stalled: false,
         }
     }
 
@@ -118,6 +126,14 @@ impl Rehearsal {
         self.input.room().extend_from_slice(bytes);
         while !self.closed && !self.step() {}
         std::mem::take(&mut self.written)
+    }
+
+    /// Lets the time pass in which the filter should have answered; returns what the client can
+    /// read then.
+    pub fn filter_is_late(&mut self) -> Vec<u8> {
+        self.stalled = false;
+        self.session.filters_late();
+        self.send(b"")
     }
 
     /// Ends the connection from outside.
@@ -146,16 +162,16 @@ impl Rehearsal {
         match action {
             // Nothing is offered yet that asks these.
             Action::Authenticate(_)
-            | Action::BeginFilters { .. }
             | Action::CheckSender(_)
             | Action::Close
-            | Action::Filter(_)
-            | Action::FilterLines(_)
             | Action::FindVerifier { .. }
-            | Action::Report(_)
             | Action::StartTls => {
                 self.written.append(&mut self.output);
                 self.closed = true;
+            }
+            Action::BeginFilters { request, hostname } => {
+                self.filter.told.push(Told::Begin(hostname));
+                self.session.answer(Answer::Filters(request, self.filter.script.interests));
             }
             Action::Commit(commit) => {
                 let mut body = std::mem::take(&mut self.pieces);
@@ -173,6 +189,18 @@ impl Rehearsal {
                 let expansion = (self.script.expand)(&expand);
                 self.session.answer(Answer::Recipient(expand.request, expansion));
             }
+            Action::Filter(question) => match self.filter.ask(&question) {
+                Some(decision) => {
+                    self.session.answer(Answer::Filtered(question.request, decision));
+                }
+                None => self.stalled = true,
+            },
+            Action::FilterLines(lines) => match self.filter.pass(&lines) {
+                Some(filtered) => {
+                    self.session.answer(Answer::FilteredLines(lines.request, filtered));
+                }
+                None => self.stalled = true,
+            },
             Action::Flush => self.written.append(&mut self.output),
             Action::Log(event) => self.events.push(event),
             Action::NewMessageId(request) => {
@@ -185,6 +213,7 @@ impl Rehearsal {
                 self.written.append(&mut self.output);
                 return true;
             }
+            Action::Report(event) => self.filter.told.push(Told::Event(event)),
             Action::TakeBody => {
                 let piece = self.session.take_body();
                 self.largest_piece = self.largest_piece.max(piece.len());
@@ -192,6 +221,10 @@ impl Rehearsal {
                 if let Err(refusal) = self.script.store {
                     self.session.body_failed(refusal);
                 }
+            }
+            Action::Wait { .. } if self.stalled => {
+                self.written.append(&mut self.output);
+                return true;
             }
             Action::Wait { .. } => self.session.answer(Answer::Hostname(None)),
         }
