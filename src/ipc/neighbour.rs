@@ -71,7 +71,11 @@ where
         self.link().await?.notice(message, descriptor).await
     }
 
-    async fn link(&self) -> Result<Link<O, I>, LinkError> {
+    /// The channel that serves now, or soon: for who must stay with one and the same process.
+    ///
+    /// # Errors
+    /// Nobody plays the role.
+    pub async fn link(&self) -> Result<Link<O, I>, LinkError> {
         if let Some(link) = self.current() {
             return Ok(link);
         }

@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn lines_keep_their_dots_and_no_line_is_a_lone_dot() {
-        let cases: [(bool, &[u8], &[u8], Option<bool>); 9] = [
+        type Case<'a> = (bool, &'a [u8], &'a [u8], Option<bool>);
+        let cases: [Case<'_>; 9] = [
             (false, b"a\r\n..b\r\n.c\r\n.\r\nx", b"a\n..b\n.c\n", Some(true)),
             (false, b"\n.\n.\r\n\r\n.\r\n", b"\n\n\n\n", Some(true)),
             (false, b"..\r\n...\n.\r\n", b"..\n...\n\n", None),

@@ -135,6 +135,7 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         descriptors,
         spool: text_of(&places.spool)?,
         empty: text_of(&places.empty)?,
+        control_socket: text_of(&places.control_socket)?,
         credits: options.credits.unwrap_or(CREDITS).max(1),
         resolvers: options.resolvers.clone(),
         suspects: SuspectLists::default(),

@@ -58,6 +58,7 @@ fn setup(suspects: SuspectLists) -> Setup {
         descriptors: 1024,
         spool: String::new(),
         empty: String::new(),
+        control_socket: String::new(),
         credits: 64,
         resolvers: Vec::new(),
         suspects,

@@ -62,6 +62,7 @@ impl QueueRole {
             descriptors: 1024,
             spool: spool.to_str().unwrap().to_owned(),
             empty: directory.path().to_str().unwrap().to_owned(),
+            control_socket: String::new(),
             credits: CREDITS,
             resolvers: Vec::new(),
             suspects: SuspectLists::default(),

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
+use super::filter_link::{FilterLink, Pending, begun};
 use super::{
     Action, Answer, Commit, Ending, ExpandRecipient, Expansion, InputBuffer, Refusal, Session,
     Severity,
@@ -28,7 +29,7 @@ use crate::ipc::message::queue::{
     CommitBody, DispatcherToQueue, NewEnvelope, QueueToDispatcher, Refusal as QueueRefusal,
 };
 use crate::model::MessageId;
-use crate::model::dns::Reverse;
+use crate::model::dns::{Confirmed, Reverse};
 use crate::model::envelope::Origin;
 use crate::model::limits::{BODY_IN_MEMORY, COMMIT_DEADLINE};
 
@@ -39,8 +40,13 @@ const ENVELOPES_IN_FRAME: usize = 32;
 /// How long a write may take before the client is given up: it does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What a session waits for.
-type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+/// Silence of filters that the lookup role has not ended itself: it has failed.
+const FILTER_TIMEOUT: Duration = Duration::from_secs(330);
+/// How long a client that has closed its side waits for what filters say about its last command.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+/// The name of a client, on its way.
+type Naming<'a> = Pin<Box<dyn Future<Output = Reverse> + Send + 'a>>;
 
 /// A connection and what belongs to it.
 pub struct Connection<S> {
@@ -53,6 +59,10 @@ pub struct Connection<S> {
     /// Binds routes to the transaction that asked for them.
     transaction: u64,
     share: BodyShare,
+    /// The filters of the listener.
+    filters: Option<Box<FilterLink>>,
+    /// Whether the client's name leads back to its address.
+    confirmed: Confirmed,
     /// File of a body that does not stay in memory.
     spill: Option<Spill>,
 }
@@ -75,31 +85,40 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             output: Vec::new(),
             idle_timeout,
             transaction: 0,
+            filters: None,
+            confirmed: Confirmed::Pass,
             spill: None,
         }
+    }
+
+    /// The same with filters.
+    #[must_use]
+    pub fn with_filters(self, filters: Option<FilterLink>) -> Self {
+        Self { filters: filters.map(Box::new), ..self }
     }
 
     /// Serves the connection to its end. `name` is the client's, still being looked up; `None`
     /// where the session knows it already.
     pub async fn serve(mut self, name: Option<impl Future<Output = Reverse> + Send>) {
         let shared = Arc::clone(&self.shared);
-        let mut naming: Option<Pending<'_>> = name.map(|name| -> Pending<'_> {
-            Box::pin(async move { Answer::Hostname(name.await.name) })
-        });
+        let mut naming: Option<Naming<'_>> = name.map(|name| -> Naming<'_> { Box::pin(name) });
         let mut pending: Option<Pending<'_>> = None;
+        let mut filtering: Option<Pending<'_>> = None;
         let mut message = None;
         loop {
             match self.session.poll(Timestamp::now(), &mut self.input, &mut self.output) {
                 Action::Close => break,
                 // Nothing is offered yet that asks these.
                 Action::Authenticate(_)
-                | Action::BeginFilters { .. }
                 | Action::CheckSender(_)
-                | Action::Filter(_)
-                | Action::FilterLines(_)
                 | Action::FindVerifier { .. }
-                | Action::Report(_)
                 | Action::StartTls => break,
+                Action::BeginFilters { request, hostname } => {
+                    let Some(filters) = &mut self.filters else { break };
+                    let source = self.session.source();
+                    let interests = filters.begin(hostname, self.confirmed, source).await;
+                    filtering = Some(begun(request, interests));
+                }
                 Action::Commit(commit) => {
                     let ready = self.finish_body(*commit);
                     let shared = Arc::clone(&shared);
@@ -115,6 +134,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Action::ExpandRecipient(recipient) => {
                     let shared = Arc::clone(&shared);
                     pending = Some(Box::pin(expand(shared, self.transaction, recipient)));
+                }
+                Action::Filter(question) => {
+                    let Some(filters) = &mut self.filters else { break };
+                    filtering = Some(filters.ask(*question).await);
+                }
+                Action::FilterLines(lines) => {
+                    let Some(filters) = &mut self.filters else { break };
+                    filtering = Some(filters.pass(*lines).await);
                 }
                 Action::Flush => self.flush().await,
                 Action::Log(event) => {
@@ -141,7 +168,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                         self.share.set(0);
                     }
                     self.flush().await;
+                    if let Some(filters) = &mut self.filters {
+                        filters.flush().await;
+                    }
                     self.receive(&mut naming).await;
+                }
+                Action::Report(event) => {
+                    if let Some(filters) = &mut self.filters {
+                        filters.report(event).await;
+                    }
                 }
                 Action::TakeBody => {
                     let piece = self.session.take_body();
@@ -151,13 +186,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     if flush {
                         self.flush().await;
                     }
-                    match pending.take().or_else(|| naming.take()) {
-                        Some(answer) => {
-                            let answer = answer.await;
-                            self.session.answer(answer);
-                        }
+                    if let Some(answer) = filtering.take() {
+                        self.await_filters(answer).await;
+                    } else if let Some(answer) = pending.take() {
+                        let answer = answer.await;
+                        self.session.answer(answer);
+                    } else if let Some(name) = naming.take() {
+                        let name = name.await;
+                        self.named(name);
+                    } else {
                         // A session waits only for what it asked.
-                        None => break,
+                        break;
                     }
                 }
             }
@@ -184,8 +223,34 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
     }
 
+    /// Waits for filters, but not for longer than the client does.
+    async fn await_filters(&mut self, answer: Pending<'_>) {
+        let late = tokio::time::sleep(FILTER_TIMEOUT);
+        tokio::pin!(late);
+        let gone = client_gone(&mut self.stream, &mut self.input);
+        tokio::select! {
+            biased;
+            answer = answer => {
+                if let (Answer::Filters(_, Some(interests)), Some(filters)) =
+                    (&answer, &mut self.filters)
+                {
+                    filters.begun(*interests);
+                }
+                self.session.answer(answer);
+            }
+            ending = gone => self.session.end(ending),
+            () = &mut late => self.session.filters_late(),
+        }
+    }
+
+    /// The client's name has come.
+    fn named(&mut self, name: Reverse) {
+        self.confirmed = name.confirmed;
+        self.session.answer(Answer::Hostname(name.name));
+    }
+
     /// Waits for bytes; meanwhile the client's name may come.
-    async fn receive(&mut self, naming: &mut Option<Pending<'_>>) {
+    async fn receive(&mut self, naming: &mut Option<Naming<'_>>) {
         if self.input.is_empty() {
             self.input = InputBuffer::default();
         }
@@ -205,9 +270,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Ok(_) => {}
                 Err(error) => self.session.end(ending(&error)),
             },
-            answer = name => {
+            name = name => {
                 // Its log lines were waiting for the name.
-                self.session.answer(answer);
+                self.named(name);
                 *naming = None;
             }
             () = &mut idle => self.session.end(Ending::Timeout),
@@ -284,6 +349,22 @@ async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, into: &mut Vec<u8>) -> 
         })
     })
     .await
+}
+
+/// Waits for the client to leave. Some of what it sends meanwhile is taken in, as that is how its
+/// end shows, but no more than is read at once otherwise.
+async fn client_gone<S: AsyncRead + Unpin>(stream: &mut S, input: &mut InputBuffer) -> Ending {
+    while input.as_slice().len() < READ {
+        match read_some(stream, input.room()).await {
+            Ok(0) => {
+                tokio::time::sleep(HALF_CLOSED).await;
+                return Ending::Disconnect;
+            }
+            Ok(_) => {}
+            Err(error) => return ending(&error),
+        }
+    }
+    std::future::pending().await
 }
 
 async fn open_file(shared: &Shared, message: MessageId) -> Result<File, Refusal> {

@@ -131,7 +131,7 @@ impl FilteredBody {
         let FilteredLines { taken, output, flow } = filtered;
         self.end_taken += taken.saturating_sub(self.whole);
         let taken = taken.min(self.whole);
-        if let Some(last) = self.outgoing.drain(..taken).last() {
+        if let Some(last) = self.outgoing.drain(..taken).next_back() {
             self.cut = last != b'\n';
         }
         self.whole -= taken;

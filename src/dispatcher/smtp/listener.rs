@@ -1,6 +1,7 @@
 //! Listening sockets: accepting, pausing, and starting sessions.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,9 +11,11 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::connection::Connection;
+use super::filter_link::{Ends, FilterLink};
 use super::{Peer, Session, SessionId, Settings};
 use crate::config::{Config, Endpoint, Listener};
 use crate::dispatcher::shared::{Counted, Shared};
+use crate::filter::Direction;
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
 use crate::model::dns::Reverse;
 use crate::time::local_zone;
@@ -44,6 +47,7 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
     settings.dsn = listener.dsn;
     settings.pipelining = listener.pipelining;
     settings.masks_source = listener.mask_source;
+    settings.filter = listener.filter;
     settings.tag = Arc::from(listener.tag.as_str());
     settings.max_message_size = config.smtp.max_message_size;
     let limit = |limit: crate::config::Limit| limit.get().unwrap_or(u32::MAX);
@@ -124,7 +128,7 @@ async fn session(
     settings: Arc<Settings>,
     hostnames: Option<Arc<str>>,
     stream: TcpStream,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 ) {
     // Replies are written whole: waiting for more would only delay them.
     let _unsupported = stream.set_nodelay(true);
@@ -137,10 +141,23 @@ async fn session(
     let _counted = (Counted::new(&shared.counters.sessions), Counted::new(counted));
     let Ok(id) = shared.random() else { return };
     let idle_timeout = settings.idle_timeout;
+    let filters = settings.filter.map(|filter| {
+        let ends = Ends {
+            source: address_text(SocketAddr::new(client, address.port())),
+            destination: stream.local_addr().map(address_text).unwrap_or_default(),
+        };
+        FilterLink::new(Arc::clone(&shared), id, filter, Direction::In, ends)
+    });
     let session = Session::new(SessionId(id), settings, peer);
     let naming = Arc::clone(&shared);
     let name = async move { naming.name_of(client).await };
-    Connection::new(stream, session, Arc::clone(&shared), idle_timeout).serve(Some(name)).await;
+    let connection = Connection::new(stream, session, Arc::clone(&shared), idle_timeout);
+    connection.with_filters(filters).serve(Some(name)).await;
+}
+
+/// An address with its port: `1.2.3.4:25`, `[2001:db8::1]:25`.
+fn address_text(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 async fn greeting_name(
@@ -184,7 +201,12 @@ where
     let peer = Peer::local(&setup.server_name);
     let _counted = (Counted::new(&shared.counters.sessions), Counted::new(&shared.counters.local));
     let Ok(id) = shared.random() else { return };
+    let filters = settings.filter.map(|filter| {
+        let path = format!("unix:{}", shared.setup.control_socket);
+        let ends = Ends { source: path.clone(), destination: path };
+        FilterLink::new(Arc::clone(shared), id, filter, Direction::In, ends)
+    });
     let session = Session::new(SessionId(id), Arc::new(settings), peer);
     let connection = Connection::new(stream, session, Arc::clone(shared), idle_timeout);
-    connection.serve(None::<std::future::Ready<Reverse>>).await;
+    connection.with_filters(filters).serve(None::<std::future::Ready<Reverse>>).await;
 }

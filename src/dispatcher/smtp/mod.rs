@@ -11,6 +11,7 @@ mod cases;
 mod commands;
 pub mod connection;
 mod event;
+pub mod filter_link;
 mod filtered_body;
 mod filters;
 mod input;

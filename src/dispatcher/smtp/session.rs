@@ -97,6 +97,12 @@ impl Session {
         self.id
     }
 
+    /// Where the client connected from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.peer.source
+    }
+
     /// Whether a commit is under way. The shell does not give up the connection's task before it
     /// is answered: the message may be durable already.
     #[must_use]

@@ -167,6 +167,8 @@ pub struct Setup {
     pub spool: String,
     /// Path of an empty directory: the root of the others.
     pub empty: String,
+    /// Path of the control socket: where filters are told that local sessions come from.
+    pub control_socket: String,
     /// Credits of each direction between two roles; fewer only in tests.
     pub credits: u32,
     /// Name servers to ask, instead of the system's; for tests and containers.
