@@ -156,7 +156,7 @@ mod tests {
             (0, "connect match src \"2001:db8::/32\"", &sixth, true),
             (0, "connect match src \"[2001:db8::1]\"", &sixth, true),
             (0, "connect match src regex \"^10[.]\"", &named, true),
-            (0, "connect match src local", &local, true),
+            (0, "connect match src \"local\"", &local, true),
             (0, "connect match src { \"0.0.0.0/0\" }", &local, false),
         ];
         for (number, condition, facts, expected) in cases {
