@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mta::{Answer, Directory, NoEntry};
 use super::shared::Shared;
+use super::smtp::filter_link::{Ends, FilterLink};
+use crate::config::FilterId;
+use crate::filter::Direction;
 use crate::ipc::message::lookup::{DispatcherToLookup, ListPurpose, LookupToDispatcher};
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 
@@ -83,5 +86,9 @@ impl Directory for LookupDirectory {
     fn helo<'a>(&'a self, _: &'a str, _: IpAddr) -> Answer<'a, Result<String, NoEntry>> {
         // A table of names is refused in the configuration as not supported yet.
         Box::pin(std::future::ready(Err(NoEntry)))
+    }
+
+    fn filters(&self, session: u64, filter: FilterId, ends: Ends) -> Option<FilterLink> {
+        Some(FilterLink::new(Arc::clone(&self.shared), session, filter, Direction::Out, ends))
     }
 }
