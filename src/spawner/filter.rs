@@ -29,14 +29,15 @@ pub(super) struct Filters {
     running: Vec<Filter>,
     /// How those ended that do not run, by number.
     ended: HashMap<u32, String>,
+    /// Our ends of standard errors that nobody has asked for yet, by number. A program may have
+    /// ended by then: what it said is there all the same.
+    errors: HashMap<u32, OwnedFd>,
 }
 
 #[derive(Debug)]
 struct Filter {
     pid: Pid,
     process: u32,
-    /// Our end of its standard error, until somebody asks for it.
-    errors: Option<OwnedFd>,
     /// It was told to end, and how it does so is its own affair.
     dismissed: bool,
 }
@@ -93,14 +94,14 @@ impl Filters {
             &environment(account.as_ref()),
             &descriptors,
         )?;
-        self.running.push(Filter { pid, process, errors: Some(errors), dismissed: false });
+        self.errors.insert(process, errors);
+        self.running.push(Filter { pid, process, dismissed: false });
         Ok(())
     }
 
     /// Hands out the standard error of a program, once.
     pub(super) fn errors(&mut self, process: u32) -> Option<OwnedFd> {
-        let mut latest = self.running.iter_mut().rev().filter(|filter| filter.process == process);
-        latest.next()?.errors.take()
+        self.errors.remove(&process)
     }
 
     /// Notes that this child has ended, if it was one of them.
@@ -222,9 +223,9 @@ mod tests {
         end(&mut filters);
         // What does not exist says so there: the shell does.
         start(&mut filters, "/nowhere", "program");
+        assert_eq!(end(&mut filters), ExitStatus::Exited(127));
         let mut errors = UnixStream::from(filters.errors(7).unwrap());
         assert!(all(&mut errors).contains("not found"));
-        assert_eq!(end(&mut filters), ExitStatus::Exited(127));
         ran("filter", 13);
     }
 
