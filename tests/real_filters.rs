@@ -124,13 +124,15 @@ fn rspamd() {
     let words = ["rspamd", "-f", "-i", "-c", "/mnt/rspamd.conf"];
     let _rspamd = peers.start("rspamd", work.path(), &words);
     wait_until("rspamd listens", PATIENCE, || TcpStream::connect(address).is_ok());
-    let scene =
-        Scene::start(&peers, "filter-rspamd", &format!("-url http://{address}"), |_| {});
+    let scene = Scene::start(&peers, "filter-rspamd", &format!("-url http://{address}"), |_| {});
 
     let reply = scene.send("ham", HAM).unwrap();
     assert!(reply.starts_with("250 "), "{reply}");
     let text = scene.received("ham");
-    assert!(text.ends_with("\n\n.. and this is what was said:\nnothing much.\n\nAlice\n"), "{text}");
+    assert!(
+        text.ends_with("\n\n.. and this is what was said:\nnothing much.\n\nAlice\n"),
+        "{text}"
+    );
     assert_eq!(header(&text, "X-Spam"), None, "{text}");
 
     let spam = HAM.replace("nothing much", &PATTERN.replacen('X', "Y", 1));
