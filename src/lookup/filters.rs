@@ -8,7 +8,6 @@
 
 mod host;
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -99,7 +98,7 @@ impl Filters {
             tokio::spawn(host::run(Arc::clone(&shared), parent.clone(), ProcessId(index)));
         }
         tokio::spawn(tick(Arc::clone(&shared)));
-        shared.drive(|engine, now| engine.tick(now));
+        shared.drive(Engine::tick);
         (Self { shared }, receiver)
     }
 
@@ -206,7 +205,7 @@ async fn tick(shared: Arc<Shared>) {
     loop {
         let armed = shared.state.lock().unwrap_or_else(PoisonError::into_inner).armed;
         if armed.is_some_and(|armed| armed <= shared.begun.elapsed()) {
-            shared.drive(|engine, now| engine.tick(now));
+            shared.drive(Engine::tick);
             let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.armed = state.engine.deadline();
             continue;
@@ -219,12 +218,10 @@ async fn tick(shared: Arc<Shared>) {
     }
 }
 
-fn until(due: Option<tokio::time::Instant>) -> impl Future<Output = ()> {
-    async move {
-        match due {
-            Some(due) => tokio::time::sleep_until(due).await,
-            None => std::future::pending().await,
-        }
+async fn until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,14 +1,14 @@
 //! Questions about a phase: each filter of the chain in its turn, until one decides.
 
-use super::super::builtin::{self, Test};
-use super::super::chain::Decider;
-use super::super::registration::EventName;
-use super::super::said::Directive;
-use super::super::wire::{self, Reporter};
-use super::super::{INTERNAL, reply};
 use super::session::{Ask, Awaits};
-use super::*;
-use crate::config::FilterDecision;
+use super::{Action, Engine, Ignored, Moment, Reply, Ticket, Trouble, micros};
+use crate::config::{FilterDecision, ProcessId};
+use crate::filter::builtin::{self, Test};
+use crate::filter::chain::Decider;
+use crate::filter::registration::EventName;
+use crate::filter::said::Directive;
+use crate::filter::wire::{self, Occasion, Reporter};
+use crate::filter::{Decision, Event, INTERNAL, Phase, reply};
 use crate::table::Answer;
 
 /// What a filter has decided, as it said it.

@@ -1,9 +1,11 @@
 //! What programs say: lines, one after the other.
 
-use super::super::registration::{EventName, Registered};
-use super::super::said::{self, MAX_LINE, Said};
-use super::super::wire::{self, Reporter};
-use super::*;
+use super::{Action, Engine, Ignored, Moment, Notice, Trouble, micros};
+use crate::config::ProcessId;
+use crate::filter::Direction;
+use crate::filter::registration::{EventName, Registered};
+use crate::filter::said::{self, MAX_LINE, Said};
+use crate::filter::wire::{self, Occasion, Reporter};
 
 impl<T> Engine<T> {
     /// A program said this.

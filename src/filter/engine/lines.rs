@@ -4,11 +4,16 @@
 //! Nothing holds a message: no more lines are taken than programs read, and programs are not read
 //! while their lines wait to be collected, for a while each time.
 
-use super::super::chain::Decider;
-use super::super::said::MAX_LINE;
-use super::super::wire;
-use super::program::Hold;
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::program::{Hold, Program};
+use super::session::Session;
+use super::{Engine, Flow, Moment, Reply, Stage, Trouble, limits, micros};
+use crate::config::ProcessId;
+use crate::filter::chain::{Chain, Decider};
+use crate::filter::said::MAX_LINE;
+use crate::filter::{Phase, wire};
 use crate::ipc::message::lookup::MAX_FILTER_LINES;
 
 /// The lines of one message.
@@ -280,7 +285,7 @@ fn pass<T>(
     stage: &mut Stage<T>,
     now: Moment,
     number: u64,
-    chain: &super::super::chain::Chain,
+    chain: &Chain,
     stream: &mut Stream<T>,
     position: usize,
     line: &[u8],
@@ -307,11 +312,7 @@ fn pass<T>(
     });
 }
 
-fn program_of<T>(
-    chain: &super::super::chain::Chain,
-    stream: &Stream<T>,
-    position: usize,
-) -> Option<ProcessId> {
+fn program_of<T>(chain: &Chain, stream: &Stream<T>, position: usize) -> Option<ProcessId> {
     let (place, _) = stream.steps.get(position)?;
     match chain.steps.get(*place)?.decider {
         Decider::Process(process) => Some(process),
@@ -320,7 +321,7 @@ fn program_of<T>(
 }
 
 /// Whether another line may be taken.
-fn has_room<T>(stage: &Stage<T>, chain: &super::super::chain::Chain, stream: &Stream<T>) -> bool {
+fn has_room<T>(stage: &Stage<T>, chain: &Chain, stream: &Stream<T>) -> bool {
     stream.uncollected() < limits::UNCOLLECTED
         && (0..stream.steps.len()).all(|position| {
             let process = program_of(chain, stream, position);

@@ -6,7 +6,7 @@
 //!
 //! A program that breaks the protocol, ends or stalls is replaced after a pause, for ever. Sessions
 //! that it was part of are broken from then on: every question of theirs is answered with
-//! [`INTERNAL`], so that nothing goes on unfiltered. No session waits longer than
+//! [`INTERNAL`](crate::filter::INTERNAL), so that nothing goes on unfiltered. No session waits longer than
 //! [`limits::ANSWER`].
 //!
 //! Sources: sections 5 and 9 (D1 to D5, D10, D19, D20, D23) of the SMTP page.
@@ -18,13 +18,12 @@ mod program;
 mod session;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::chain::Chains;
-use super::wire::{self, Occasion};
-use super::{Decision, Direction, Event, Facts, Fcrdns, INTERNAL, Phase};
 use crate::config::{Config, FilterId, ProcessId};
+use crate::filter::chain::Chains;
+use crate::filter::registration::EventName;
+use crate::filter::{Decision, Direction, Fcrdns, Phase, wire};
 use crate::model::envelope::Source;
 use crate::table::Question;
 pub use crate::table::process::Moment;
@@ -263,8 +262,7 @@ impl<T> Engine<T> {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let programs = self.stage.programs.iter().filter_map(Program::deadline);
-        let waiting =
-            self.outstanding > 0 || self.stage.programs.iter().any(|program| program.is_pressed());
+        let waiting = self.outstanding > 0 || self.stage.programs.iter().any(Program::is_pressed);
         let sessions = waiting.then(|| self.ticked + limits::TICK);
         programs.chain(sessions).min()
     }
@@ -424,7 +422,7 @@ impl<T> Stage<T> {
         &mut self,
         now: Moment,
         session: &Session<T>,
-        name: super::registration::EventName,
+        name: EventName,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut write = Some(write);

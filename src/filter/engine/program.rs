@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::super::registration::{RegisterError, Registrations};
-use super::super::said::SaidError;
 use super::limits;
 use crate::config::ProcessId;
+use crate::filter::registration::{RegisterError, Registrations};
+use crate::filter::said::SaidError;
 
 /// Why a program is given up. The texts are those that administrators know, where there are any;
 /// what a program said is in there as it came, to be escaped where it is shown.
@@ -45,7 +45,7 @@ pub enum Trouble {
     /// No `register|ready` in [`limits::HANDSHAKE`].
     #[error("no register|ready within {} s", limits::HANDSHAKE.as_secs())]
     Silent,
-    /// A line above [`super::super::said::MAX_LINE`].
+    /// A line above [`crate::filter::said::MAX_LINE`].
     #[error("line too long")]
     TooLong,
     /// It does not read what it is sent.

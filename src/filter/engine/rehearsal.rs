@@ -7,6 +7,7 @@
 use super::*;
 use crate::config::tests::good;
 use crate::config::{Config, FilterId};
+use crate::filter::Event;
 use crate::table::Tables;
 
 /// The session of most tests.

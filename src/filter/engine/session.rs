@@ -1,11 +1,15 @@
 //! Sessions: how they begin, what is told about them, how they end or break.
 
-use super::super::builtin;
-use super::super::chain::{Chain, Decider};
-use super::super::registration::EventName;
+use std::sync::Arc;
+
 use super::lines::Stream;
 use super::program::Hold;
-use super::*;
+use super::{Beginning, Engine, Flow, Moment, Reply, Wants};
+use crate::config::ProcessId;
+use crate::filter::chain::{Chain, Decider};
+use crate::filter::registration::EventName;
+use crate::filter::wire::{self, Occasion};
+use crate::filter::{Decision, Direction, Event, Facts, INTERNAL, Phase, builtin};
 
 #[derive(Debug)]
 pub(super) struct Session<T> {

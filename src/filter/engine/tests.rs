@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rehearsal::{SESSION, Scene};
 use super::*;
-use crate::filter::{AuthResult, reply};
+use crate::filter::{AuthResult, Event, INTERNAL, reply};
 use crate::spec_case::ran;
 
 mod broken;
