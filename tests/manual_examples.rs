@@ -24,8 +24,14 @@ use common::certificates;
 use common::complaints::unexpected;
 
 /// The pages, below the root of the repository.
-const PAGES: [&str; 5] =
-    ["man/aliases.5", "man/forward.5", "man/smtpd-tables.7", "man/smtpd.conf.5", "man/table.5"];
+const PAGES: [&str; 6] = [
+    "man/aliases.5",
+    "man/forward.5",
+    "man/smtpd-filters.7",
+    "man/smtpd-tables.7",
+    "man/smtpd.conf.5",
+    "man/table.5",
+];
 /// What a page says where the language has a part without effect.
 const REFUSED: &str = "This version refuses it as not supported yet.";
 
@@ -211,7 +217,7 @@ fn lines_of_lists_and_forward_files_are_values() {
 
 #[test]
 fn every_example_is_looked_at() {
-    let known = ["json", "python", "smtpd.conf", "table", "values"];
+    let known = ["json", "python", "smtpd.conf", "table", "transcript", "values"];
     for example in examples() {
         assert!(known.contains(&example.word(0)), "{}: {:?}", example.place, example.kind);
     }
@@ -222,9 +228,6 @@ fn every_example_is_looked_at() {
 #[test]
 fn what_the_page_calls_refused_is_refused() {
     let statements = [
-        "admd example",
-        "filter f phase connect match rdns junk",
-        "proc p \"program\"",
         "queue compression",
         "srs key secret",
         "action a relay tls",
@@ -239,7 +242,7 @@ fn what_the_page_calls_refused_is_refused() {
     }
 }
 
-/// The program of the page about table programs, at work.
+/// The program of a page, at work.
 struct Program {
     child: Child,
     input: ChildStdin,
@@ -247,14 +250,15 @@ struct Program {
 }
 
 impl Program {
-    fn start(directory: &Path, data: &Path) -> Self {
-        let found = examples();
+    /// Starts the program of this page, with these arguments.
+    fn start(directory: &Path, page: &str, arguments: &[&Path]) -> Self {
+        let found = examples_of(page);
         let source = found.iter().find(|example| example.is("python")).unwrap();
-        let path = directory.join("table-json");
+        let path = directory.join("program");
         fs::write(&path, &source.text).unwrap();
         let mut child = Command::new("python3")
             .arg(path)
-            .arg(data)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -285,7 +289,7 @@ impl Program {
 fn the_example_program_speaks_the_protocol() {
     let machine = Machine::new();
     let data = machine.directory.path().join("etc/mail/people.json");
-    let mut program = Program::start(machine.directory.path(), &data);
+    let mut program = Program::start(machine.directory.path(), "man/smtpd-tables.7", &[&data]);
     let greeting = [
         "config|smtpd-version|7.9.0-pillarbox",
         "config|protocol|0.1",
@@ -327,6 +331,42 @@ fn the_example_program_speaks_the_protocol() {
     let failure = program.ask("update|0000000f");
     assert!(failure.starts_with("update-result|0000000f|error|"), "{failure}");
     assert_eq!(program.ask("lookup|alias|0000000e|nobody"), answer, "old content stays");
+
+    let Program { mut child, input, .. } = program;
+    drop(input);
+    assert!(child.wait().unwrap().success(), "it leaves when its input ends");
+}
+
+#[test]
+fn the_example_filter_does_what_its_transcript_says() {
+    let directory = open_directory();
+    let mut program = Program::start(directory.path(), "man/smtpd-filters.7", &[]);
+    let greeting = ["config|protocol|0.7", "config|unknown|x|y", "config|admd|x", "config|ready"];
+    greeting.iter().for_each(|line| program.say(line));
+    let mut registered: Vec<_> = std::iter::from_fn(|| Some(program.line()))
+        .take_while(|line| line != "register|ready" && !line.is_empty())
+        .collect();
+    registered.sort();
+    let expected = [
+        "register|filter|smtp-in|data-line",
+        "register|filter|smtp-in|rcpt-to",
+        "register|report|smtp-in|link-disconnect",
+    ];
+    assert_eq!(registered, expected);
+
+    let found = examples_of("man/smtpd-filters.7");
+    let transcript = found.iter().find(|example| example.is("transcript")).unwrap();
+    for line in transcript.text.lines() {
+        if line.starts_with("filter|") {
+            program.say(line);
+        } else {
+            assert_eq!(program.line(), line);
+        }
+    }
+    let long = "a-name-of-many-many-letters@example.org";
+    program.say(&format!("filter|0.7|1.2|smtp-in|rcpt-to|a1|b2|{long}"));
+    assert_eq!(program.line(), "filter-result|a1|b2|reject|550 5.1.1 Nobody is called that");
+    program.say("report|0.7|1.2|smtp-in|link-disconnect|a1");
 
     let Program { mut child, input, .. } = program;
     drop(input);

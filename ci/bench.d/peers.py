@@ -24,6 +24,11 @@ TABLES = " ".join(
 )
 # Programs that look for weaknesses of TLS; those of Debian 12 give no grades yet.
 SCANNERS = "socat sslscan testssl.sh"
+# Filters of OpenSMTPD, what they ask, and what looks at their signatures.
+FILTERS = " ".join(
+    [f"opensmtpd-filter-{name}" for name in "dkimsign rspamd senderscore".split()]
+    + "openssl python3 python3-dkim rspamd".split()
+)
 # Users of local deliveries inside the roots.
 FIRST_UID = 5000
 MAILBOXES = 10
@@ -89,6 +94,10 @@ class Roots:
     def tables(self):
         """The root with table programs and their servers."""
         return self._root("tables", "sid", TABLES, lambda root: None)
+
+    def filters(self):
+        """The root with filters."""
+        return self._root("filters", "sid", FILTERS, lambda root: None)
 
     def _root(self, name, suite, packages, install_more):
         root = self.cache / name
@@ -173,3 +182,4 @@ if __name__ == "__main__":
     ROOTS.bookworm()
     ROOTS.tables()
     ROOTS.scanners()
+    ROOTS.filters()

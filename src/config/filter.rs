@@ -39,7 +39,6 @@ impl Parser<'_> {
                 FilterKind::Chain(chain)
             }
         };
-        self.unsupported(span, "filter");
         self.add_filter(Filter { name: name.text, span, kind }).map(|_| ())
     }
 
@@ -52,7 +51,6 @@ impl Parser<'_> {
             let message = format!("processor already exists with that name: {}", name.text);
             return Err(self.error(name.span, message));
         }
-        self.unsupported(span, "proc");
         self.add_process(process).map(|_| ())
     }
 

@@ -317,13 +317,12 @@ impl Parser<'_> {
     }
 
     /// `admd NAME`.
-    pub(super) fn admd(&mut self, span: Span) -> Parsed<()> {
+    pub(super) fn admd(&mut self) -> Parsed<()> {
         let name = self.text()?;
         if name.text.bytes().any(|byte| !matches!(byte, b' '..=b'~')) {
             return Err(self.error(name.span, "not a valid admd"));
         }
         self.config.admd = Some(name.text);
-        self.unsupported(span, "admd");
         Ok(())
     }
 

@@ -118,7 +118,6 @@ impl Parser<'_> {
         if let Some(span) = self.accept("filter") {
             self.once_in_listener(draft.filter.is_some(), span, "filter")?;
             draft.filter = Some(self.filter_use()?);
-            draft.unsupported.push((span, "listen filter"));
         } else if let Some(span) = self.accept("mask-src") {
             self.once_in_listener(draft.mask_source, span, "mask-source")?;
             draft.mask_source = true;

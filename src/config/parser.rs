@@ -138,7 +138,7 @@ impl<'a> Parser<'a> {
         };
         match word {
             "action" => self.action(first.span)?,
-            "admd" => self.admd(first.span)?,
+            "admd" => self.admd()?,
             "bounce" => self.bounce()?,
             "ca" => self.ca(first.span)?,
             "filter" => self.filter(first.span)?,

@@ -179,7 +179,6 @@ impl Parser<'_> {
                 let filter = self.filter_use()?;
                 self.once_in_action(action.filter.is_some(), span, word)?;
                 action.filter = Some(filter);
-                return Ok(true);
             }
             _ => {
                 if self.config.srs.key.is_none() {

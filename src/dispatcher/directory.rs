@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mta::{Answer, Directory, NoEntry};
 use super::shared::Shared;
+use super::smtp::filter_link::{Ends, FilterLink};
+use crate::config::FilterId;
+use crate::filter::Direction;
 use crate::ipc::message::lookup::{DispatcherToLookup, ListPurpose, LookupToDispatcher};
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 
@@ -93,5 +96,9 @@ impl Directory for LookupDirectory {
     fn helo<'a>(&'a self, table: &'a str, source: IpAddr) -> Answer<'a, Result<String, NoEntry>> {
         let request = DispatcherToLookup::AddressName { table: table.to_owned(), address: source };
         Box::pin(self.value(request))
+    }
+
+    fn filters(&self, session: u64, filter: FilterId, ends: Ends) -> Option<FilterLink> {
+        Some(FilterLink::new(Arc::clone(&self.shared), session, filter, Direction::Out, ends))
     }
 }

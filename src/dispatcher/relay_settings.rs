@@ -36,6 +36,7 @@ pub fn settings_of(setup: &Setup) -> Settings {
                 local: rewrite.local.clone(),
                 domain: rewrite.domain.clone(),
             }),
+            filter: relay.filter,
         };
         actions.insert(action.name.clone(), Arc::new(relay));
     }

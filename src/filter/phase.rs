@@ -57,6 +57,12 @@ impl Phase {
         Self::Wiz,
     ];
 
+    /// Its place in [`Self::ALL`] as one bit, lowest first.
+    #[must_use]
+    pub fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
     /// Its name in requests and registrations.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,7 +1,9 @@
 //! What roles may ask of the parent: opening configured files, looking up users, starting workers,
-//! auth workers, readers and table programs.
+//! auth workers, readers, table programs and filters.
 //!
 //! None of it may hang: files are opened non-blocking, users and processes are the spawner's business.
+
+mod filters;
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -44,6 +46,8 @@ pub struct Offices {
     config: Arc<Config>,
     job_key: Key,
     setup: SpawnerSetup,
+    /// The groups of filter programs that have one of their own, in the configuration's order.
+    filter_groups: Arc<[Option<u32>]>,
 }
 
 impl Offices {
@@ -55,6 +59,7 @@ impl Offices {
             config: Arc::clone(&prepared.config),
             job_key: prepared.job_key.clone(),
             setup: prepared.spawner_setup.clone(),
+            filter_groups: filters::groups(&prepared.config),
         }
     }
 
@@ -87,6 +92,13 @@ impl Offices {
                 RoleToParent::LookUpUser { name } => {
                     (ParentToRole::User(offices.look_up(name).await), None)
                 }
+                RoleToParent::FilterErrors { process } => {
+                    match offices.filter_errors(process).await {
+                        Ok(errors) => (ParentToRole::FilterErrors { error: None }, Some(errors)),
+                        Err(error) => (ParentToRole::FilterErrors { error: Some(error) }, None),
+                    }
+                }
+                RoleToParent::StartFilter { process } => offices.start_filter(process).await,
                 RoleToParent::StartTableProgram { table } => {
                     match offices.start_table_program(table).await {
                         Ok(channel) => (ParentToRole::TableProgram { error: None }, Some(channel)),
@@ -429,6 +441,7 @@ mod tests {
                 server_name: String::new(),
                 rootless: false,
             },
+            filter_groups: Arc::new([]),
         }
     }
 

@@ -378,8 +378,10 @@ impl Supervisor {
                     self.troubles.insert(event.role, text);
                 }
             }
-            RoleToParent::LookUpUser { .. }
+            RoleToParent::FilterErrors { .. }
+            | RoleToParent::LookUpUser { .. }
             | RoleToParent::OpenFile { .. }
+            | RoleToParent::StartFilter { .. }
             | RoleToParent::StartTableProgram { .. }
             | RoleToParent::OpenMap { .. }
             | RoleToParent::StartAuthWorker

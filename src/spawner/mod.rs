@@ -1,5 +1,5 @@
-//! The spawner: starts workers with the rights of others, auth workers and table programs, and has nothing else to
-//! do with them.
+//! The spawner: starts workers with the rights of others, auth workers, filters and table programs,
+//! and has nothing else to do with them.
 //!
 //! It keeps root's rights because the change to another user needs them, so it is kept small: one
 //! loop over one `poll`, no threads, no configuration, no secrets but the keys it hands to the
@@ -11,6 +11,7 @@
 //! no sandbox that its children would inherit.
 
 mod auth;
+mod filter;
 mod lookups;
 mod mailbox;
 mod program;

@@ -111,7 +111,7 @@ fn identity_of(account: &Account) -> Identity {
 }
 
 /// The whole environment of a program.
-fn environment(account: Option<&Account>) -> Vec<(OsString, OsString)> {
+pub(super) fn environment(account: Option<&Account>) -> Vec<(OsString, OsString)> {
     let home = account.map_or("/", |account| account.home.as_str());
     let mut variables = vec![("PATH", SEARCH_PATH), ("SHELL", "/bin/sh"), ("HOME", home)];
     if let Some(account) = account {

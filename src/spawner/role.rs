@@ -15,6 +15,7 @@ use platform::process::{
 };
 
 use super::auth::AuthWorkers;
+use super::filter::Filters;
 use super::lookups::{Asker, Entries, Lookups};
 use super::mailbox;
 use super::program::Programs;
@@ -45,6 +46,7 @@ pub fn run(foreground: bool, verbose: bool) -> ExitCode {
     let ended = Spawner::begin(flags).and_then(|mut spawner| {
         let ended = spawner.serve();
         spawner.programs.end();
+        spawner.filters.end();
         Ok(ended?)
     });
     match ended {
@@ -71,6 +73,7 @@ struct Spawner {
     entries: Entries,
     mailboxes: Vec<Mailbox>,
     programs: Programs,
+    filters: Filters,
 }
 
 /// A delivery worker and for whom it works.
@@ -125,6 +128,7 @@ impl Spawner {
             entries: Entries::default(),
             mailboxes: Vec::new(),
             programs,
+            filters: Filters::default(),
         })
     }
 
@@ -206,6 +210,7 @@ impl Spawner {
         while let Some((pid, status)) = reap()? {
             self.mailboxes.retain(|mailbox| mailbox.pid != pid);
             self.programs.ended(pid, status);
+            self.filters.ended(pid, status);
             self.readers.ended(pid, status);
             self.auth_workers.ended(pid, status);
             if let Some(index) = self.workers.iter().position(|d| d.worker.pid == pid) {
@@ -272,6 +277,21 @@ impl Spawner {
                 }
                 Some(ParentToSpawner::LookUpUser { name }) => {
                     self.look_up(Asker::Parent(number), name);
+                }
+                Some(ParentToSpawner::FilterErrors { process }) => {
+                    let errors = self.filters.errors(process);
+                    let missing = "there is no such filter program";
+                    let error = errors.is_none().then(|| missing.to_owned());
+                    self.parent.reply(number, &SpawnerToParent::FilterErrors { error }, errors)?;
+                }
+                Some(ParentToSpawner::StartFilter(order)) => {
+                    let (started, ended) = match &self.setup {
+                        Some(setup) => self.filters.start(setup, order, received.descriptor),
+                        None => (Err(io::Error::other("there is no set-up")), None),
+                    };
+                    let error = started.err().map(|error| error.to_string());
+                    let answer = SpawnerToParent::FilterStarted { error, ended };
+                    self.parent.reply(number, &answer, None)?;
                 }
                 Some(ParentToSpawner::StartTableProgram(order)) => {
                     let setup = self.setup.as_ref();

@@ -1,7 +1,10 @@
 //! For what a configuration asks its tables, where that takes preparation.
 
 use super::Service;
-use crate::config::{ActionKind, Config, Destination, Login, Rule, Source, TableId, TableMatch};
+use crate::config::{
+    ActionKind, Config, Destination, Filter, FilterCondition, FilterKind, Login, Rule, Source,
+    TableId, TableMatch,
+};
 
 /// The tables that are asked by address, by regular expression or in turn, with that service: what is
 /// made for it, is made when the table is read.
@@ -13,7 +16,25 @@ pub(super) fn uses(config: &Config) -> Vec<(TableId, Service)> {
             uses.extend(relay.source.map(|table| (table, Service::Source)));
         }
     }
+    uses.extend(config.filters.iter().filter_map(of_filter));
     uses
+}
+
+fn of_filter(filter: &Filter) -> Option<(TableId, Service)> {
+    let FilterKind::BuiltIn(filter) = &filter.kind else { return None };
+    let (test, addresses) = match filter.condition {
+        FilterCondition::Auth(test) | FilterCondition::Rdns(test) => (test?, false),
+        FilterCondition::Fcrdns => return None,
+        FilterCondition::Helo(test)
+        | FilterCondition::MailFrom(test)
+        | FilterCondition::RcptTo(test) => (test, false),
+        FilterCondition::Src(test) => (test, true),
+    };
+    match (test.regex, addresses) {
+        (true, _) => Some((test.table, Service::Regex)),
+        (false, true) => Some((test.table, Service::Netaddr)),
+        (false, false) => None,
+    }
 }
 
 fn of_rule(rule: &Rule) -> Vec<(TableId, Service)> {
@@ -48,13 +69,19 @@ mod tests {
         let config = good(
             "table n { \"10.0.0.0/8\" }\ntable e { a }\ntable h { \"mx\" }\n\
              action r relay host <h>\n\
-             match from src <n> for domain regex <e> mail-from <e> action r",
+             match from src <n> for domain regex <e> mail-from <e> action r\n\
+             table s { \"::1\" }\ntable f { b }\ntable d { c }\n\
+             filter x phase connect match !src <s> junk\n\
+             filter y phase helo match helo regex <f> junk\n\
+             filter z phase helo match helo <d> junk",
         );
         let table = |name| config.table_named(name).unwrap();
         let expected = [
             (table("n"), Service::Netaddr),
             (table("e"), Service::Regex),
             (table("h"), Service::Relayhost),
+            (table("s"), Service::Netaddr),
+            (table("f"), Service::Regex),
         ];
         assert_eq!(uses(&config), expected);
     }

@@ -16,6 +16,7 @@ pub mod complaints;
 pub mod control;
 pub mod dns;
 pub mod encrypted;
+pub mod filter_program;
 pub mod install;
 pub mod load;
 pub mod logins;

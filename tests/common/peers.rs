@@ -1,8 +1,10 @@
-//! Other people's programs: Postfix, Exim, Dovecot, swaks, Python; table programs and their servers.
+//! Other people's programs: Postfix, Exim, Dovecot, swaks, Python; table programs and their servers;
+//! filters.
 //!
 //! They are taken from Debian root directories of their own (Postfix and Exim exclude each other on
-//! one system), named by `PILLARBOX_PEERS`, `PILLARBOX_TABLE_PEERS` and `PILLARBOX_TLS_PEERS`; without them, where `ci/bench`
-//! keeps its own. Each runs in a mount and process namespace that ends with it, with its files in the
+//! one system), named by `PILLARBOX_PEERS`, `PILLARBOX_TABLE_PEERS`, `PILLARBOX_FILTER_PEERS` and
+//! `PILLARBOX_TLS_PEERS`; without them, where `ci/bench` keeps its own. Each runs in a mount and
+//! process namespace that ends with it, with its files in the
 //! directory of the test. What they said is kept in `target/interop`.
 //!
 //! Without these directories or without root, tests are skipped with a printed reason, unless
@@ -71,6 +73,11 @@ impl Peers {
     /// The root directory with programs that look for weaknesses of TLS, if it has all of `programs`.
     pub fn of_scanners(programs: &[&str]) -> Option<Self> {
         Self::or_skipped(Self::find("PILLARBOX_TLS_PEERS", "scanners", programs))
+    }
+
+    /// The root directory with filters, if it has all of `programs`.
+    pub fn of_filters(programs: &[&str]) -> Option<Self> {
+        Self::or_skipped(Self::find("PILLARBOX_FILTER_PEERS", "filters", programs))
     }
 
     fn or_skipped(found: Result<Self, String>) -> Option<Self> {

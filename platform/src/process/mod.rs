@@ -1,6 +1,6 @@
 //! Starting, watching and signalling processes.
 //!
-//! [`spawn()`] serves any caller, threaded or not; [`spawn_as`] and [`run_in_child`] only one without
+//! [`spawn()`] serves any caller, threaded or not; [`spawn_as`], [`spawn_in`] and [`run_in_child`] only one without
 //! threads.
 
 mod child;
@@ -17,5 +17,5 @@ pub use child::{
 pub use descriptors::close_all_except;
 pub use poll::{Interest, PollEntry, poll};
 pub use signal::{Signal, SignalPipe, end_in, ignore_sigpipe, kill_group, signal};
-pub use spawn::{spawn, spawn_as};
+pub use spawn::{spawn, spawn_as, spawn_in};
 pub use title::{prepare_title, set_title};

@@ -20,7 +20,7 @@ use super::child::{Pid, wait_for};
 use super::descriptors::{Mapping, arrange};
 use super::signal::{Blocked, reset_in_child};
 use crate::fd;
-use crate::privilege::{Identity, drop_to, set_usual_descriptor_limit};
+use crate::privilege::{Identity, chroot_to, drop_to, set_usual_descriptor_limit};
 
 /// The highest number a descriptor may be given; targets beyond it are a mistake of the caller.
 const HIGHEST_TARGET: RawFd = 255;
@@ -62,6 +62,26 @@ pub fn spawn_as(
 ) -> io::Result<Pid> {
     start(&Image::new(program, args, env)?, fds, true, || {
         set_usual_descriptor_limit()?;
+        identity.map_or(Ok(()), drop_to)
+    })
+}
+
+/// As [`spawn_as`], with `root` as the root directory and the working directory of the program, if
+/// it is to have another one; `program` is a path there.
+///
+/// # Errors
+/// As [`spawn_as`]; also what kept the child from changing its root directory.
+pub fn spawn_in(
+    root: Option<&Path>,
+    identity: Option<&Identity>,
+    program: &Path,
+    args: &[OsString],
+    env: &[(OsString, OsString)],
+    fds: &[(BorrowedFd<'_>, RawFd)],
+) -> io::Result<Pid> {
+    start(&Image::new(program, args, env)?, fds, true, || {
+        set_usual_descriptor_limit()?;
+        root.map_or(Ok(()), chroot_to)?;
         identity.map_or(Ok(()), drop_to)
     })
 }

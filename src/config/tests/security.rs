@@ -170,6 +170,44 @@ fn keys_of_the_spool() {
     assert!(!sent.windows(key.len()).any(|bytes| bytes == key.as_bytes()));
 }
 
+/// The cases of filters that a configuration decides.
+#[test]
+fn filters_that_cannot_be() {
+    let wrong = "1: syntax error";
+    let cases = [
+        (92, "filter x phase data-line match rdns junk", wrong),
+        (92, "filter x phase rset match rdns junk", wrong),
+        (92, "filter x phase starttls match rdns junk", wrong),
+        (92, "filter x phase connect match rdns fcrdns junk", wrong),
+        (92, "filter x phase connect rdns junk", wrong),
+        (92, "filter x phase connect match helo \"a\" junk", wrong),
+        (92, "filter x phase commit match rdns junk", wrong),
+        (92, "filter x phase commit match rdns bypass", wrong),
+        (92, "filter x chain { }", wrong),
+        (
+            93,
+            "filter a proc-exec a\nfilter b chain { a }\nfilter c chain { b }",
+            "3: no filter chain allowed within a filter chain: b",
+        ),
+        (
+            93,
+            "filter a proc-exec a\nfilter b chain { a, a }",
+            "2: no filter allowed twice within a filter chain: a",
+        ),
+        (93, "filter b chain { zzz }", "1: no filter exist with that name: zzz"),
+        (0, "listen on lo filter zzz", "1: no filter exist with that name: zzz"),
+    ];
+    for (number, text, expected) in cases {
+        let found = said(&format!("{text}\nmatch reject\n"));
+        assert_eq!(found, [expected], "case F{number}: {text}");
+        ran("filter", number);
+    }
+    // That its text is no reply shows when it is given.
+    let text = "filter x phase connect match rdns reject \"hello\"\nmatch reject\n";
+    assert_eq!((said(text), unsupported(text)), (Vec::new(), Vec::new()));
+    ran("filter", 91);
+}
+
 #[test]
 fn filters() {
     let twice = "no filter allowed twice within a filter chain: x";

@@ -1,11 +1,12 @@
 //! What a `relay` action of the configuration says, and what is fixed about one relay.
 //!
-//! TLS, credentials, filters and SRS get their options here when they are built.
+//! TLS, credentials and SRS get their options here when they are built.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::url::{RelayUrl, Scheme};
+use crate::config::FilterId;
 use crate::model::{Mailbox, ReversePath};
 
 /// A `relay` action. Two actions never share a relay, even if they differ in nothing but the name.
@@ -23,6 +24,8 @@ pub struct RelayAction {
     pub helo_source: Option<String>,
     /// `mail-from`: replaces the sender.
     pub mail_from: Option<SenderRewrite>,
+    /// `filter`: what is told of its sessions.
+    pub filter: Option<FilterId>,
 }
 
 /// Where an action sends mail.
@@ -150,6 +153,7 @@ mod tests {
             helo: None,
             helo_source: None,
             mail_from: None,
+            filter: None,
         }
     }
 

@@ -7,6 +7,7 @@
 mod running;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +24,17 @@ use super::session::{Action, Protocol, Session, SessionOptions};
 use super::shell::{Mta, Post, now};
 use super::task::Task;
 use super::url::Scheme;
+use super::witness::Witness;
+use crate::dispatcher::smtp::filter_link::{Ends, FilterLink};
+use crate::model::dns::Confirmed;
+use crate::model::envelope::Source;
 
 /// Longest wait for a connection, a reply, or room to write.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Longest wait for the reply to QUIT, on which nothing depends.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest wait for filters to say what they want to know.
+const FILTERS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often an idle session looks whether it is still needed.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 const CLOSED: &str = "Connection closed unexpectedly";
@@ -49,7 +56,10 @@ pub(super) async fn run(mta: Mta, post: Arc<Post>, plan: Plan) {
         let (keepalive, pause) = (limits.session_keepalive, limits.session_transaction_delay);
         (relay.key.scheme, keepalive, pause, options)
     };
-    let domain = post.lock().key.domain.clone();
+    let (domain, filter) = {
+        let relay = post.lock();
+        (relay.key.domain.clone(), relay.key.action.filter)
+    };
     let remote = plan.route.remote;
     let mut running = Running::new(mta, post, plan, domain);
     let name = running.server_name(remote.ip()).await;
@@ -64,7 +74,19 @@ pub(super) async fn run(mta: Mta, post: Arc<Post>, plan: Plan) {
         Err(reason) => return tracing::info!("{id:016x} mta error reason={reason}"),
     };
     tracing::info!("{id:016x} mta connected");
-    running.source = stream.local_addr().ok().map(|local| local.ip());
+    let local = stream.local_addr().ok();
+    running.source = local.map(|local| local.ip());
+    let ends = || Ends {
+        source: local.map(|local| local.to_string()).unwrap_or_default(),
+        destination: remote.to_string(),
+    };
+    let told = filter
+        .and_then(|filter| running.mta.directory().filters(id, filter, ends()))
+        .map(|link| Told::new(link, &name, remote.ip()));
+    let told = match told {
+        Some(told) => told.await,
+        None => None,
+    };
     let connection = Connection {
         stream,
         session: Session::new(options),
@@ -73,8 +95,38 @@ pub(super) async fn run(mta: Mta, post: Arc<Post>, plan: Plan) {
         pause,
         is_fresh: true,
         failed: false,
+        told,
     };
     connection.talk(&mut running).await;
+}
+
+/// What the filters of the action are told.
+struct Told {
+    witness: Witness,
+    link: FilterLink,
+}
+
+impl Told {
+    /// Has the filters begin; `None` if nobody wants to know.
+    async fn new(mut link: FilterLink, name: &str, server: IpAddr) -> Option<Box<Self>> {
+        let source = Source::Ip(server);
+        let interests = link.begin(name.to_owned(), Confirmed::Pass, source).await;
+        // Filters that are not ready soon are told when they are: mail does not wait for them.
+        match timeout(FILTERS_PATIENCE, interests).await {
+            Ok(Some(interests)) if interests.events => link.begun(interests),
+            Ok(_) => return None,
+            Err(_) => {}
+        }
+        Some(Box::new(Self { witness: Witness::new(), link }))
+    }
+
+    /// Sends what there is to tell.
+    async fn tell(&mut self) {
+        for event in self.witness.take_events() {
+            self.link.report(event).await;
+        }
+        self.link.flush().await;
+    }
 }
 
 /// A connected socket and the dialogue on it.
@@ -88,6 +140,8 @@ struct Connection {
     is_fresh: bool,
     /// The session's failure was logged.
     failed: bool,
+    /// What is told of it.
+    told: Option<Box<Told>>,
 }
 
 impl Connection {
@@ -109,7 +163,7 @@ impl Connection {
                 }
             }
             running.tell_outcomes();
-            if self.write().await {
+            if self.write_commands().await {
                 self.read().await;
             }
         }
@@ -117,6 +171,9 @@ impl Connection {
 
     /// Begins the next task of the relay, waits for one, or says goodbye.
     async fn next_task(&mut self, running: &mut Running) {
+        if let Some(told) = &mut self.told {
+            told.tell().await;
+        }
         let is_first = running.ready();
         let task = running.take();
         if is_first {
@@ -159,6 +216,9 @@ impl Connection {
             tokio::time::sleep(self.pause).await;
         }
         self.is_fresh = false;
+        if let Some(told) = &mut self.told {
+            told.witness.begin(&task);
+        }
         self.session.begin(task);
     }
 
@@ -174,7 +234,12 @@ impl Connection {
     async fn read(&mut self) {
         let patience = if self.session.said_quit() { FAREWELL } else { PATIENCE };
         match timeout(patience, self.stream.read(&mut self.input)).await {
-            Err(_) => self.session.fail(TIMED_OUT),
+            Err(_) => {
+                if let Some(told) = &mut self.told {
+                    told.witness.timed_out();
+                }
+                self.session.fail(TIMED_OUT);
+            }
             Ok(read) => self.take(read),
         }
     }
@@ -182,12 +247,29 @@ impl Connection {
     fn take(&mut self, read: io::Result<usize>) {
         match read {
             Ok(0) => self.session.fail(CLOSED),
-            Ok(count) => self.session.receive(self.input.get(..count).unwrap_or_default()),
+            Ok(count) => self.receive(count),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 self.session.fail(CLOSED);
             }
             Err(error) => self.session.fail(&format!("IO Error: {}", system_error(&error))),
         }
+    }
+
+    /// Takes the first `count` bytes of the input.
+    fn receive(&mut self, count: usize) {
+        let bytes = self.input.get(..count).unwrap_or_default();
+        if let Some(told) = &mut self.told {
+            told.witness.received(bytes);
+        }
+        self.session.receive(bytes);
+    }
+
+    /// Writes the session's commands, and has them told.
+    async fn write_commands(&mut self) -> bool {
+        if let Some(told) = &mut self.told {
+            told.witness.sent(self.session.output());
+        }
+        self.write().await
     }
 
     /// Writes the session's output; false if the session has to be asked what next.
@@ -225,14 +307,16 @@ impl Connection {
     /// A server that closes in the middle may have said why.
     fn hear_last_words(&mut self) {
         while let Ok(count @ 1..) = self.stream.try_read(&mut self.input) {
-            let bytes = self.input.get(..count).unwrap_or_default();
-            self.session.receive(bytes);
+            self.receive(count);
         }
     }
 
     /// Writes the message of the task at hand.
     async fn send_body(&mut self, running: &Running) {
         let Some(task) = running.task.clone() else { return };
+        if let Some(told) = &mut self.told {
+            told.witness.sent(self.session.output());
+        }
         let mut stuffer = DotStuffer::default();
         let mut offset = 0;
         let size = task.body.size();
@@ -261,6 +345,9 @@ impl Connection {
         }
         stuffer.finish(self.session.output());
         if self.write().await {
+            if let Some(told) = &mut self.told {
+                told.witness.body_sent();
+            }
             self.session.body_sent();
         }
     }
@@ -283,6 +370,10 @@ impl Connection {
         if !self.failed {
             let messages = self.session.accepted();
             tracing::info!("{:016x} mta disconnected reason=quit messages={messages}", running.id);
+        }
+        if let Some(told) = &mut self.told {
+            told.witness.closed();
+            told.tell().await;
         }
         // Nothing depends on whether the other side sees the end.
         let _ = timeout(FAREWELL, self.stream.shutdown()).await;

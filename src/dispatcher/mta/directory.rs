@@ -7,6 +7,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
+use crate::config::FilterId;
+use crate::dispatcher::smtp::filter_link::{Ends, FilterLink};
 use crate::model::EnvelopeId;
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 use crate::model::outcome::Outcome;
@@ -43,6 +45,12 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The name in `table` for the source address `source`.
     fn helo<'a>(&'a self, table: &'a str, source: IpAddr) -> Answer<'a, Result<String, NoEntry>>;
+
+    /// What `filter` is told of a session with this number; `None` if nobody can be told.
+    fn filters(&self, session: u64, filter: FilterId, ends: Ends) -> Option<FilterLink> {
+        let _nobody = (session, filter, ends);
+        None
+    }
 }
 
 /// What outgoing mail tells the dispatcher.

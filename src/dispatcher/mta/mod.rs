@@ -31,6 +31,7 @@ pub mod session;
 mod shell;
 pub mod task;
 pub mod url;
+mod witness;
 
 use std::collections::HashMap;
 use std::sync::Arc;

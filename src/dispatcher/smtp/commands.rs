@@ -10,12 +10,11 @@ use jiff::Timestamp;
 
 use super::action::{Action, ExpandRecipient};
 use super::filtered_body::FilteredBody;
-use super::reports::bracketed;
 use super::session::Session;
 use super::settings::{Settings, UNKNOWN_HOSTNAME};
 use super::state::{Greeting, Mail, Outcome, State};
 use super::transaction::Transaction;
-use crate::filter::{Event, Phase};
+use crate::filter::{Event, Phase, bracketed};
 use crate::message::{Additions, Options, Pipeline};
 use crate::model::envelope::Origin;
 use crate::model::{Mailbox, ReversePath};

@@ -6,11 +6,10 @@
 //!
 //! Sources: the SMTP page of the specification, 5.4, and D7, D17, D19 of section 9.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::session::Session;
-use crate::filter::{Event, TransactionResult};
+use crate::filter::{Event, TransactionResult, bracketed, masked};
 use crate::model::MessageId;
 use crate::proto::command::Verb;
 
@@ -192,23 +191,5 @@ impl Session {
     /// What was told, if the filters want to be told.
     fn trail(&mut self) -> Option<&mut Trail> {
         self.filters.as_mut().filter(|filters| filters.interests.events).map(|f| &mut f.trail)
-    }
-}
-
-/// The text between the first `<` and the next `>`.
-pub(super) fn bracketed(line: &[u8]) -> Option<&[u8]> {
-    let start = memchr::memchr(b'<', line)? + 1;
-    let rest = line.get(start..)?;
-    rest.get(..memchr::memchr(b'>', rest)?)
-}
-
-/// A command line without credentials: of AUTH only the mechanism remains.
-fn masked(line: &[u8]) -> Cow<'_, [u8]> {
-    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    match (words.next(), words.next(), words.next()) {
-        (Some(verb), Some(mechanism), Some(_)) if verb.eq_ignore_ascii_case(b"AUTH") => {
-            Cow::Owned([verb, b" ", mechanism, b" ********"].concat())
-        }
-        _ => Cow::Borrowed(line),
     }
 }

@@ -50,6 +50,20 @@ pub enum ParentToRole {
     },
     /// Answer to [`RoleToParent::OpenMap`]; carries a descriptor if it was opened.
     Map(MapAnswer),
+    /// Answer to [`RoleToParent::StartFilter`]; carries a descriptor, the channel to the program, if
+    /// it went well.
+    Filter {
+        /// Why it could not be started.
+        error: Option<String>,
+        /// How its predecessor ended by itself, in words.
+        ended: Option<String>,
+    },
+    /// Answer to [`RoleToParent::FilterErrors`]; carries a descriptor if it went well: what the
+    /// program writes to its standard error.
+    FilterErrors {
+        /// Why it is not there.
+        error: Option<String>,
+    },
     /// Look up an entry of a userbase (request to lookup; answered by [`RoleToParent::Entry`]).
     LookUpIn {
         /// Name of the table.
@@ -279,6 +293,12 @@ pub enum RoleToParent {
     Cleared(Vec<EnvelopeId>),
     /// Answer to [`ParentToRole::LookUpIn`].
     Entry(UserAnswer),
+    /// The standard error of a filter program that was started, once for each start (request;
+    /// answered by [`ParentToRole::FilterErrors`]).
+    FilterErrors {
+        /// Index of the process in the configuration.
+        process: u32,
+    },
     /// What is in flight, in the place of what was told before: at most ten times a second, and at
     /// most [`MAX_IN_FLIGHT_TOLD`] of it (request; answered by [`ParentToRole::Noted`]).
     InFlight(Vec<EnvelopeId>),
@@ -316,6 +336,12 @@ pub enum RoleToParent {
     /// Start an auth worker (request; answered by [`ParentToRole::AuthWorker`]). The parent learns
     /// nothing of what it checks.
     StartAuthWorker,
+    /// Start a filter program, in place of an earlier one (request; answered by
+    /// [`ParentToRole::Filter`]).
+    StartFilter {
+        /// Index of the process in the configuration.
+        process: u32,
+    },
     /// Start the program of a table, in place of an earlier one (request; answered by
     /// [`ParentToRole::TableProgram`]).
     StartTableProgram {
@@ -346,10 +372,12 @@ impl RoleToParent {
     pub fn allowed_from(&self, role: Role) -> bool {
         match self {
             Self::Administer(_) | Self::Status => role == Role::Control,
-            Self::LookUpUser { .. }
+            Self::FilterErrors { .. }
+            | Self::LookUpUser { .. }
             | Self::OpenFile { .. }
             | Self::OpenMap { .. }
             | Self::StartAuthWorker
+            | Self::StartFilter { .. }
             | Self::StartReader(_)
             | Self::StartTableProgram { .. } => role == Role::Lookup,
             Self::OpenPki { file: PkiFile::Key(_), .. } => role == Role::Keys,

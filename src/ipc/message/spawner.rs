@@ -36,6 +36,12 @@ pub enum UserAnswer {
 pub enum ParentToSpawner {
     /// How to set up workers (notice, the first one).
     Setup(SpawnerSetup),
+    /// The standard error of a filter program that was started, once for each start (request;
+    /// answered by [`SpawnerToParent::FilterErrors`]).
+    FilterErrors {
+        /// Number of the program.
+        process: u32,
+    },
     /// Look up a user (request; answered by [`SpawnerToParent::User`]).
     LookUpUser {
         /// Name of the account.
@@ -44,6 +50,9 @@ pub enum ParentToSpawner {
     /// Start an auth worker (request, carries a descriptor: its channel to lookup; answered by
     /// [`SpawnerToParent::Started`]).
     StartAuthWorker,
+    /// Start a filter program, in place of an earlier one (request, carries a descriptor: its
+    /// standard input and output; answered by [`SpawnerToParent::FilterStarted`]).
+    StartFilter(FilterOrder),
     /// Start the program of a table, in place of an earlier one (request, carries a descriptor: its
     /// standard input and output; answered by [`SpawnerToParent::Started`]).
     StartTableProgram(ProgramOrder),
@@ -86,6 +95,22 @@ pub struct ProgramOrder {
     pub parameter: Option<String>,
 }
 
+/// A filter program to start.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FilterOrder {
+    /// Number of the program.
+    pub process: u32,
+    /// The command line; one that does not begin with a slash is in the directory of helper
+    /// programs.
+    pub command: String,
+    /// The account whose ids it takes; `None` when rootless.
+    pub account: Option<Account>,
+    /// Its only group, instead of the account's.
+    pub group: Option<u32>,
+    /// Its root directory.
+    pub root: Option<String>,
+}
+
 /// A worker to start.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct WorkerOrder {
@@ -118,6 +143,19 @@ pub struct OfflineOrder {
 /// What the spawner reports.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum SpawnerToParent {
+    /// Answer to [`ParentToSpawner::FilterErrors`]; carries a descriptor if it went well: what the
+    /// program writes to its standard error.
+    FilterErrors {
+        /// Why it is not there.
+        error: Option<String>,
+    },
+    /// Answer to [`ParentToSpawner::StartFilter`].
+    FilterStarted {
+        /// Why it could not be started.
+        error: Option<String>,
+        /// How its predecessor ended by itself, in words.
+        ended: Option<String>,
+    },
     /// Look up an entry of a userbase (request; answered by [`ParentToSpawner::User`]).
     LookUpIn {
         /// Name of the table.

@@ -17,6 +17,7 @@ fn action(target: Target) -> Arc<RelayAction> {
         helo: None,
         helo_source: None,
         mail_from: None,
+        filter: None,
     })
 }
 

@@ -115,6 +115,7 @@ impl Out {
             helo: None,
             helo_source: None,
             mail_from: None,
+            filter: None,
         };
         let mut limits =
             Limits { session_keepalive: Duration::from_millis(300), ..Limits::default() };

@@ -1,0 +1,114 @@
+//! Starting filter programs for lookup, which names them by their numbers: users, groups, commands
+//! and directories are those of the configuration.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use platform::users::group_by_name;
+
+use super::Offices;
+use crate::config::{Config, Process, ProcessId};
+use crate::ipc::message::parent::ParentToRole;
+use crate::ipc::message::spawner::{
+    Account, FilterOrder, ParentToSpawner, SpawnerToParent, UserAnswer,
+};
+
+/// The groups that filter programs have instead of their users'.
+///
+/// Asked once, when the daemon starts: later a look-up could take long. A group that does not exist
+/// was refused when the configuration was read.
+pub(super) fn groups(config: &Config) -> Arc<[Option<u32>]> {
+    let group = |process: &Process| group_by_name(process.group.as_deref()?).ok().flatten();
+    config.processes.iter().map(group).collect()
+}
+
+impl Offices {
+    /// Starts the filter program with this number.
+    pub(super) async fn start_filter(&self, process: u32) -> (ParentToRole, Option<OwnedFd>) {
+        let failed =
+            |error: String| (ParentToRole::Filter { error: Some(error), ended: None }, None);
+        let order = match self.filter_order(process).await {
+            Ok(order) => ParentToSpawner::StartFilter(order),
+            Err(error) => return failed(error),
+        };
+        let (ours, theirs) = match platform::fd::socketpair() {
+            Ok(pair) => pair,
+            Err(error) => return failed(error.to_string()),
+        };
+        match self.spawner.request(&order, Some(theirs)).await {
+            Ok((SpawnerToParent::FilterStarted { error, ended }, _)) => {
+                let channel = error.is_none().then_some(ours);
+                (ParentToRole::Filter { error, ended }, channel)
+            }
+            Ok(_) => failed("the spawner did not answer the question".to_owned()),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    /// The standard error of a filter program that was started.
+    pub(super) async fn filter_errors(&self, process: u32) -> Result<OwnedFd, String> {
+        let request = ParentToSpawner::FilterErrors { process };
+        match self.spawner.request(&request, None).await {
+            Ok((SpawnerToParent::FilterErrors { error: None }, Some(errors))) => Ok(errors),
+            Ok((SpawnerToParent::FilterErrors { error: Some(error) }, _)) => Err(error),
+            Ok(_) => Err("the spawner did not answer the question".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn filter_order(&self, number: u32) -> Result<FilterOrder, String> {
+        let declared = self.config.process(ProcessId(number));
+        let Process { command, user, group, chroot, .. } =
+            declared.ok_or_else(|| "no such filter program".to_owned())?;
+        let account = match user {
+            Some(name) => Some(self.filter_user(name).await?),
+            None => self.setup.daemon.clone(),
+        };
+        let own_group = self.filter_groups.get(number as usize).copied().flatten();
+        if let (Some(name), None) = (group, own_group) {
+            return Err(format!("no such group: {name}"));
+        }
+        let (account, group) = if self.setup.rootless {
+            self.check_rootless(account.as_ref(), own_group, chroot.as_deref())?;
+            (None, None)
+        } else if account.is_none() {
+            return Err("there is no account for the daemon".to_owned());
+        } else {
+            (account, own_group)
+        };
+        Ok(FilterOrder {
+            process: number,
+            command: command.clone(),
+            account,
+            group,
+            root: chroot.clone(),
+        })
+    }
+
+    async fn filter_user(&self, name: &str) -> Result<Account, String> {
+        match self.look_up(name.to_owned()).await {
+            UserAnswer::Found(account) => Ok(account),
+            UserAnswer::NotFound => Err(format!("no such user: {name}")),
+            UserAnswer::Failed(reason) => Err(reason),
+        }
+    }
+
+    /// Without root's rights a program can only be what the daemon is.
+    fn check_rootless(
+        &self,
+        account: Option<&Account>,
+        group: Option<u32>,
+        root: Option<&str>,
+    ) -> Result<(), String> {
+        let another = account
+            .is_some_and(|account| account.uid != platform::privilege::effective_uid())
+            || group.is_some_and(|group| group != platform::privilege::effective_gid());
+        if another {
+            return Err("only root can start programs as somebody else".to_owned());
+        }
+        match root {
+            Some(_) => Err("only root can change the root directory".to_owned()),
+            None => Ok(()),
+        }
+    }
+}

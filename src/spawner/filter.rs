@@ -1,0 +1,246 @@
+//! Filter programs: programs of others that decide about sessions.
+//!
+//! Each runs through the shell, under the user that is configured for it, in a session of its own,
+//! with one socket as standard input and output, another as standard error, and the environment of
+//! [`environment`]. Who talks to it is not the spawner's business: it only sees that there is one
+//! for each number at most, and none when the daemon has gone; and it remembers how the last one
+//! ended.
+//!
+//! Source: section 5.2 of the SMTP page; smtpd-filters(7).
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use platform::privilege::Identity;
+use platform::process::{ExitStatus, Pid, Signal, kill_group, spawn_in};
+
+use super::program::environment;
+use crate::ipc::message::spawner::{FilterOrder, SpawnerSetup};
+
+/// Longest command, in bytes.
+const MAX_COMMAND: usize = 4096;
+
+/// The filter programs that run.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    running: Vec<Filter>,
+    /// How those ended that do not run, by number.
+    ended: HashMap<u32, String>,
+    /// Our ends of standard errors that nobody has asked for yet, by number. A program may have
+    /// ended by then: what it said is there all the same.
+    errors: HashMap<u32, OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Filter {
+    pid: Pid,
+    process: u32,
+    /// It was told to end, and how it does so is its own affair.
+    dismissed: bool,
+}
+
+impl Filters {
+    /// Starts a program, and ends the one that there was; `channel` is its end of the socket.
+    /// Answers how its predecessor had ended by itself.
+    pub(super) fn start(
+        &mut self,
+        setup: &SpawnerSetup,
+        order: FilterOrder,
+        channel: Option<OwnedFd>,
+    ) -> (io::Result<()>, Option<String>) {
+        let ended = self.ended.remove(&order.process);
+        for filter in self.running.iter_mut().filter(|filter| filter.process == order.process) {
+            filter.dismiss();
+        }
+        (self.launch(setup, order, channel), ended)
+    }
+
+    fn launch(
+        &mut self,
+        setup: &SpawnerSetup,
+        order: FilterOrder,
+        channel: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let channel = channel.ok_or_else(|| io::Error::other("no channel came with the order"))?;
+        let FilterOrder { process, command, account, group, root } = order;
+        let identity = match &account {
+            Some(account) => {
+                let gid = group.unwrap_or(account.gid);
+                Some(Identity { uid: account.uid, gid, groups: vec![gid] })
+            }
+            None if setup.rootless => None,
+            None => return Err(io::Error::other("there is no account for it")),
+        };
+        let begin = if command.starts_with('/') {
+            "exec ".to_owned()
+        } else {
+            format!("exec {}/", setup.libexec)
+        };
+        let line = format!("{begin}{command}");
+        if line.len() > MAX_COMMAND {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "exec path too long"));
+        }
+        let (errors, their_errors) = platform::fd::socketpair()?;
+        let arguments = ["sh".into(), "-c".into(), OsString::from(line)];
+        let descriptors = [(channel.as_fd(), 0), (channel.as_fd(), 1), (their_errors.as_fd(), 2)];
+        let pid = spawn_in(
+            root.as_deref().map(Path::new),
+            identity.as_ref(),
+            Path::new("/bin/sh"),
+            &arguments,
+            &environment(account.as_ref()),
+            &descriptors,
+        )?;
+        self.errors.insert(process, errors);
+        self.running.push(Filter { pid, process, dismissed: false });
+        Ok(())
+    }
+
+    /// Hands out the standard error of a program, once.
+    pub(super) fn errors(&mut self, process: u32) -> Option<OwnedFd> {
+        self.errors.remove(&process)
+    }
+
+    /// Notes that this child has ended, if it was one of them.
+    pub(super) fn ended(&mut self, pid: Pid, status: ExitStatus) {
+        let Some(index) = self.running.iter().position(|filter| filter.pid == pid) else { return };
+        let filter = self.running.swap_remove(index);
+        if filter.dismissed {
+            return;
+        }
+        let how = match status {
+            ExitStatus::Exited(_) => "exited abnormally".to_owned(),
+            ExitStatus::Signaled(signal) => format!("terminated; signal {signal}"),
+        };
+        self.ended.insert(filter.process, how);
+    }
+
+    /// Ends all of them: the daemon ends.
+    pub(super) fn end(&mut self) {
+        for filter in &mut self.running {
+            filter.dismiss();
+        }
+    }
+}
+
+impl Filter {
+    fn dismiss(&mut self) {
+        self.dismissed = true;
+        // It may have ended this moment, which is what is wanted.
+        let _ = kill_group(self.pid, Signal::Kill);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    use platform::process::wait_for;
+
+    use super::*;
+    use crate::spec_case::ran;
+
+    fn setup(libexec: &str) -> SpawnerSetup {
+        SpawnerSetup {
+            daemon: None,
+            mailboxes: String::new(),
+            libexec: libexec.to_owned(),
+            server_name: String::new(),
+            rootless: true,
+        }
+    }
+
+    fn order(command: &str) -> FilterOrder {
+        let (account, group, root) = (None, None, None);
+        FilterOrder { process: 7, command: command.to_owned(), account, group, root }
+    }
+
+    fn start(filters: &mut Filters, libexec: &str, command: &str) -> (UnixStream, Option<String>) {
+        let (ours, theirs) = platform::fd::socketpair().unwrap();
+        let (started, ended) = filters.start(&setup(libexec), order(command), Some(theirs));
+        started.unwrap();
+        (UnixStream::from(ours), ended)
+    }
+
+    fn all(stream: &mut UnixStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Waits for the end of the program that was started last.
+    fn end(filters: &mut Filters) -> ExitStatus {
+        let pid = filters.running.last().unwrap().pid;
+        let status = wait_for(pid).unwrap();
+        filters.ended(pid, status);
+        status
+    }
+
+    #[test]
+    fn commands_run_through_the_shell_from_the_directory_of_helpers_or_as_they_are() {
+        let mut filters = Filters::default();
+        for (libexec, command) in [("/nowhere", "/bin/echo -a"), ("/bin", "echo -a")] {
+            let (mut said, ended) = start(&mut filters, libexec, command);
+            assert_eq!((all(&mut said).as_str(), ended), ("-a\n", None));
+            end(&mut filters);
+            filters.ended.clear();
+        }
+        ran("filter", 12);
+    }
+
+    #[test]
+    fn how_a_program_ended_is_told_to_who_starts_the_next() {
+        let mut filters = Filters::default();
+        start(&mut filters, "/bin", "true");
+        end(&mut filters);
+        let (_, ended) = start(&mut filters, "/bin", "sh -c 'kill -9 $$'");
+        assert_eq!(ended.as_deref(), Some("exited abnormally"));
+        end(&mut filters);
+        let (_said, ended) = start(&mut filters, "/bin", "sleep 60");
+        assert_eq!(ended.as_deref(), Some("terminated; signal 9"));
+        // One that runs makes place for the next, and that is nobody's fault.
+        let sleeper = filters.running.last().unwrap().pid;
+        let (_, ended) = start(&mut filters, "/bin", "true");
+        assert_eq!(ended, None);
+        let status = wait_for(sleeper).unwrap();
+        assert_eq!(status, ExitStatus::Signaled(9));
+        filters.ended(sleeper, status);
+        end(&mut filters);
+    }
+
+    #[test]
+    fn standard_error_is_handed_out_once() {
+        let mut filters = Filters::default();
+        let (_, _) =
+            start(&mut filters, "/bin", "sh -c 'echo hi >&2; echo \"$SHELL$LD_PRELOAD\" >&2'");
+        let mut errors = UnixStream::from(filters.errors(7).unwrap());
+        assert!(filters.errors(7).is_none() && filters.errors(8).is_none());
+        assert_eq!(all(&mut errors), "hi\n/bin/sh\n");
+        end(&mut filters);
+        // What does not exist says so there: the shell does.
+        start(&mut filters, "/nowhere", "program");
+        assert_eq!(end(&mut filters), ExitStatus::Exited(127));
+        let mut errors = UnixStream::from(filters.errors(7).unwrap());
+        assert!(all(&mut errors).contains("not found"));
+        ran("filter", 13);
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_told() {
+        let mut filters = Filters::default();
+        let (_ours, theirs) = platform::fd::socketpair().unwrap();
+        let long = order(&"x".repeat(5000));
+        let (error, _) = filters.start(&setup("/bin"), long, Some(theirs));
+        assert_eq!(error.unwrap_err().to_string(), "exec path too long");
+        let (error, _) = filters.start(&setup("/bin"), order("true"), None);
+        assert!(error.is_err() && filters.running.is_empty());
+        let (_ours, theirs) = platform::fd::socketpair().unwrap();
+        let nobody = SpawnerSetup { rootless: false, ..setup("/bin") };
+        let (error, _) = filters.start(&nobody, order("true"), Some(theirs));
+        assert!(error.is_err());
+    }
+}
