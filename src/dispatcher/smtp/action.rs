@@ -43,7 +43,8 @@ pub enum Action {
     Report(Event),
     /// Write all output, then do the TLS handshake as server on what follows in the stream (never
     /// on input that is in the buffer: there is none); answer with [`Answer::Secured`], or
-    /// [`Session::end`](super::Session::end) it.
+    /// [`Session::end`](super::Session::end) it. The first action of a session with
+    /// [`TlsMode::Immediate`](crate::config::TlsMode::Immediate), before its banner.
     StartTls,
     /// Everything received was handled: write all output, then wait for input. Input and output
     /// buffers that are empty may be given away meanwhile.
@@ -227,4 +228,6 @@ pub enum Ending {
     IoError(String),
     /// Nothing was received for the idle timeout, or the client does not read.
     Timeout,
+    /// A handshake was due, and cannot be done now: there is no key.
+    TlsUnavailable,
 }

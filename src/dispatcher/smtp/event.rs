@@ -115,6 +115,7 @@ fn reason(ending: Option<&Ending>) -> String {
         Some(Ending::Disconnect) => "disconnect".to_owned(),
         Some(Ending::IoError(text)) => format!("\"io-error: {}\"", quoted(text.as_bytes())),
         Some(Ending::Timeout) => "timeout".to_owned(),
+        Some(Ending::TlsUnavailable) => "tls-accept-failed".to_owned(),
     }
 }
 
@@ -166,6 +167,10 @@ mod tests {
             (
                 LogEvent::Disconnected(Some(Ending::IoError("reset".into()))),
                 "00000000000000ff smtp disconnected reason=\"io-error: reset\"",
+            ),
+            (
+                LogEvent::Disconnected(Some(Ending::TlsUnavailable)),
+                "00000000000000ff smtp disconnected reason=tls-accept-failed",
             ),
             (LogEvent::LoopDetected, "warn: loop detected"),
         ];

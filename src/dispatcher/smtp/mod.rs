@@ -26,5 +26,6 @@ pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;
 pub use session::Session;
 pub use settings::{
-    IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, UNKNOWN_HOSTNAME,
+    IDLE_TIMEOUT, MAX_MESSAGES, MAX_RECIPIENTS, Peer, SessionId, Settings, TlsOffer,
+    UNKNOWN_HOSTNAME,
 };

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::config::TlsMode;
 use crate::model::envelope::Source;
 use crate::model::limits;
 
@@ -35,6 +37,8 @@ pub struct Settings {
     pub masks_source: bool,
     /// Name that rules match with `tag`; empty without one.
     pub tag: Arc<str>,
+    /// Encryption; `None` where it is not offered.
+    pub tls: Option<TlsOffer>,
     /// Largest message, in bytes as received with one byte a line end.
     pub max_message_size: u64,
     /// Recipients of one message.
@@ -60,12 +64,37 @@ impl Settings {
             pipelining: true,
             masks_source: false,
             tag: Arc::from(""),
+            tls: None,
             max_message_size: limits::MESSAGE_SIZE,
             max_recipients: MAX_RECIPIENTS,
             max_messages: MAX_MESSAGES,
             zone: TimeZone::UTC,
             idle_timeout: IDLE_TIMEOUT,
         }
+    }
+}
+
+/// Encryption of a listener's sessions.
+#[derive(Clone, Debug)]
+pub struct TlsOffer {
+    /// When a session is encrypted.
+    pub mode: TlsMode,
+    /// Whether a handshake can succeed now, which changes while sessions run. STARTTLS is answered
+    /// 454 while it cannot: the key was not loaded, or *keys* does not answer.
+    available: Arc<AtomicBool>,
+}
+
+impl TlsOffer {
+    /// What a listener offers, as long as `available` says so.
+    #[must_use]
+    pub fn new(mode: TlsMode, available: Arc<AtomicBool>) -> Self {
+        Self { mode, available }
+    }
+
+    /// Whether a handshake can succeed now.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Relaxed)
     }
 }
 
