@@ -33,4 +33,5 @@ pub mod spawner;
 mod spec_case;
 pub mod table;
 pub mod time;
+pub mod tls;
 pub mod worker;

@@ -25,6 +25,7 @@ pub mod sandbox;
 pub mod service;
 pub mod support;
 pub mod syslog;
+pub mod tls;
 pub mod users;
 
 mod posix;

@@ -96,7 +96,7 @@ impl fmt::Display for Protocols {
 
 impl Cipher {
     /// All suites, the preferred one first.
-    const ALL: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Ecdsa(Bulk::Aes256),
         Self::Rsa(Bulk::Aes256),
         Self::Ecdsa(Bulk::ChaCha20),

@@ -70,6 +70,24 @@ pub trait SourceReader {
     fn key_file(&mut self, path: &str, _kind: KeyFile) -> Result<(), KeyFileProblem> {
         self.read(path).map(drop).map_err(KeyFileProblem::Unreadable)
     }
+
+    /// Whether the key in the one file belongs to the certificate in the other. A reader that knows
+    /// no certificates looks at nothing.
+    ///
+    /// # Errors
+    /// Says why they cannot be used together.
+    fn key_pair(&mut self, _certificate: &str, _key: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether there are certificates of authorities in a file. A reader that knows no certificates
+    /// looks at nothing.
+    ///
+    /// # Errors
+    /// Says why they cannot be used.
+    fn authorities(&mut self, _path: &str) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// What a file of a certificate statement holds.

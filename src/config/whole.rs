@@ -71,7 +71,12 @@ impl Parser<'_> {
         let failed = "load_pki_tree: failed to load certificate file";
         self.check_key_file(certificate, KeyFile::Certificate, draft.span, failed)?;
         let failed = "load_pki_keys: failed to load key file";
-        self.check_key_file(key, KeyFile::Key, draft.span, failed)
+        self.check_key_file(key, KeyFile::Key, draft.span, failed)?;
+        self.files.key_pair(certificate, key).map_err(|problem| {
+            let message = format!("pki {}: {problem}", draft.name);
+            let hint = format!("`{certificate}` and `{key}`");
+            self.error_with_hint(draft.span, message, &hint)
+        })
     }
 
     fn check_authorities(&mut self) {
@@ -80,7 +85,12 @@ impl Parser<'_> {
             let (path, span) = (authority.certificate.clone(), authority.span);
             let failed = "load_pki_tree: failed to load CA file";
             // The others are looked at all the same.
-            let _told = self.check_key_file(&path, KeyFile::Certificate, span, failed);
+            let usable = self.check_key_file(&path, KeyFile::Certificate, span, failed);
+            if usable.is_ok()
+                && let Err(problem) = self.files.authorities(&path)
+            {
+                self.error_with_hint(span, failed, &format!("{path}: {problem}"));
+            }
         }
     }
 

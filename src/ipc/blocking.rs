@@ -6,6 +6,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use platform::process::{Interest, PollEntry, poll};
 use serde::Serialize;
@@ -49,6 +50,9 @@ pub enum ChannelError {
     /// The peer broke the protocol.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// Nothing came in time.
+    #[error("the other end of the channel does not answer")]
+    Late,
     /// The system says so.
     #[error("channel: {0}")]
     System(#[from] io::Error),
@@ -193,13 +197,28 @@ impl<O: Serialize, I: DeserializeOwned> Channel<O, I> {
     /// # Errors
     /// The channel is at its end, or the peer broke the protocol.
     pub fn receive(&mut self) -> Result<Received<I>, ChannelError> {
+        self.receive_before(None)
+    }
+
+    /// As [`Channel::receive`], up to a deadline if there is one.
+    ///
+    /// # Errors
+    /// Also [`ChannelError::Late`]: the channel can still be used, and what comes too late comes next.
+    pub fn receive_before(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Received<I>, ChannelError> {
         loop {
             self.flush()?;
             if let Some(received) = self.next_message()? {
                 return Ok(received);
             }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(ChannelError::Late);
+            }
             let interest = if self.wants_write() { Interest::ReadWrite } else { Interest::Read };
-            poll(&mut [PollEntry::new(self.descriptor.as_fd(), interest)], None)?;
+            poll(&mut [PollEntry::new(self.descriptor.as_fd(), interest)], left)?;
             self.fill()?;
         }
     }

@@ -1,6 +1,7 @@
 //! What is known about an encrypted connection.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// The outcome of a TLS handshake.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -24,5 +25,18 @@ impl Secured {
     #[must_use]
     pub fn description(&self) -> String {
         format!("{}:{}:{}", self.version, self.cipher, self.bits)
+    }
+}
+
+/// Names a key: SHA-256 of its public half as certificates have it (SubjectPublicKeyInfo, RFC 5280
+/// section 4.1.2.7).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct KeyId(pub [u8; 32]);
+
+impl KeyId {
+    /// The name of the key with this public half (DER).
+    #[must_use]
+    pub fn of(public_key_info: &[u8]) -> Self {
+        Self(Sha256::digest(public_key_info).into())
     }
 }

@@ -8,6 +8,7 @@
 
 mod background;
 mod options;
+mod pki;
 mod prepare;
 mod requests;
 mod slot;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::pki;
 use super::prepare::Prepared;
 use crate::config::{Action, ActionKind, Config, TableId, TableSource};
 use crate::ipc::link::Responder;
@@ -71,6 +72,11 @@ impl Offices {
                 RoleToParent::OpenMap { table, known } => {
                     let (answer, file) = offices.open_map(table, known);
                     (ParentToRole::Map(answer), file)
+                }
+                RoleToParent::OpenPki { file, known } => {
+                    let rootless = offices.setup.rootless;
+                    let (answer, file) = pki::open(&offices.config, file, known, rootless);
+                    (ParentToRole::Pki(answer), file)
                 }
                 RoleToParent::LookUpUser { name } => {
                     (ParentToRole::User(offices.look_up(name).await), None)
@@ -359,7 +365,8 @@ fn may_read(file: &Metadata, account: &Account) -> bool {
     file.mode() & bits != 0
 }
 
-fn version(file: &Metadata) -> FileVersion {
+/// What tells a file from what takes its place.
+pub(super) fn version(file: &Metadata) -> FileVersion {
     FileVersion {
         device: file.dev(),
         inode: file.ino(),

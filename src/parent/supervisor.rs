@@ -371,6 +371,7 @@ impl Supervisor {
             | RoleToParent::OpenFile { .. }
             | RoleToParent::StartTableProgram { .. }
             | RoleToParent::OpenMap { .. }
+            | RoleToParent::OpenPki { .. }
             | RoleToParent::StartReader(_)
             | RoleToParent::StartWorker { .. } => {
                 self.offices.answer(said.message, said.responder);

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use platform::users::{group_by_name, user_by_name};
 
+use super::pki;
 use super::requests::open_regular;
 use crate::config::{KeyFile, KeyFileProblem, LocalAddress, Network, Scope, SourceReader};
 use crate::table::map::HEAD;
@@ -51,15 +51,15 @@ impl SourceReader for Files {
 
     fn key_file(&mut self, path: &str, kind: KeyFile) -> Result<(), KeyFileProblem> {
         let file = open_regular(path).map_err(KeyFileProblem::Unreadable)?;
-        let metadata = file.metadata().map_err(KeyFileProblem::Unreadable)?;
-        let own = self.rootless && metadata.uid() == platform::privilege::effective_uid();
-        if metadata.uid() != 0 && !own {
-            return Err(KeyFileProblem::Owner);
-        }
-        if metadata.mode() & 0o777 & !kind.mode() != 0 {
-            return Err(KeyFileProblem::Mode);
-        }
-        Ok(())
+        pki::check(&file, kind, self.rootless)
+    }
+
+    fn key_pair(&mut self, certificate: &str, key: &str) -> Result<(), String> {
+        pki::check_pair(certificate, key)
+    }
+
+    fn authorities(&mut self, path: &str) -> Result<(), String> {
+        pki::check_authorities(path)
     }
 }
 

@@ -5,12 +5,13 @@ use platform::Role;
 use crate::ipc::message::parent::Peer;
 
 /// Every pair of roles that has a channel. The parent and the spawner have their own.
-pub const PAIRS: [(Role, Role); 8] = [
+pub const PAIRS: [(Role, Role); 9] = [
     (Role::Control, Role::Dispatcher),
     (Role::Control, Role::Keys),
     (Role::Control, Role::Lookup),
     (Role::Control, Role::Queue),
     (Role::Control, Role::Scheduler),
+    (Role::Dispatcher, Role::Keys),
     (Role::Dispatcher, Role::Lookup),
     (Role::Dispatcher, Role::Queue),
     (Role::Queue, Role::Scheduler),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::Span;
-pub use crate::config::cipher::{Cipher, Ciphers, Protocols};
+pub use crate::config::cipher::{Bulk, Cipher, Ciphers, Protocols};
 
 /// Index of a certificate with its key in [`super::Config::pki`].
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod control;
+pub mod keys;
 pub mod lookup;
 pub mod parent;
 pub mod queue;

@@ -53,6 +53,8 @@ pub enum ParentToRole {
     },
     /// Answer to [`RoleToParent::InFlight`].
     Noted,
+    /// Answer to [`RoleToParent::OpenPki`]; carries a descriptor if it was opened.
+    Pki(MapAnswer),
     /// Answer to [`RoleToParent::StartReader`]; carries a descriptor, the channel to the reader, if it
     /// went well.
     Reader {
@@ -84,7 +86,7 @@ pub enum ParentToRole {
     Worker(Result<(), WorkerFailure>),
 }
 
-/// What became of a request to open a map file.
+/// What became of a request to open a map file, or one of keys and certificates.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum MapAnswer {
     /// It could not be opened, in words.
@@ -106,6 +108,17 @@ pub struct FileVersion {
     pub length: u64,
     /// When it was changed: seconds since 1970, nanoseconds.
     pub modified: (i64, i64),
+}
+
+/// A file that a `pki` or `ca` statement names.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum PkiFile {
+    /// The certificates of the authority with this index: dispatcher.
+    Authority(u32),
+    /// The certificates of the `pki` with this index: dispatcher.
+    Certificate(u32),
+    /// The private key of the `pki` with this index: keys alone.
+    Key(u32),
 }
 
 /// Another role, as seen by one that gets a channel to it.
@@ -278,6 +291,13 @@ pub enum RoleToParent {
         /// The file that is open already.
         known: Option<FileVersion>,
     },
+    /// Open a file of keys or certificates (request; answered by [`ParentToRole::Pki`]).
+    OpenPki {
+        /// Which one.
+        file: PkiFile,
+        /// The file that was read last.
+        known: Option<FileVersion>,
+    },
     /// Ready to serve (notice).
     Ready {
         /// How the process is confined, in words.
@@ -318,6 +338,8 @@ impl RoleToParent {
             | Self::OpenMap { .. }
             | Self::StartReader(_)
             | Self::StartTableProgram { .. } => role == Role::Lookup,
+            Self::OpenPki { file: PkiFile::Key(_), .. } => role == Role::Keys,
+            Self::OpenPki { .. } => role == Role::Dispatcher,
             // Never of its own accord.
             Self::Entry(_) => false,
             Self::Ready { .. } => true,
