@@ -6,4 +6,6 @@ pub mod escape;
 pub mod header;
 pub mod parameter;
 pub mod reply;
+pub mod server_reply;
+pub mod stuffing;
 pub mod trace;

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::running::Running;
-use super::body::{BLOCK, Body, DotStuffer};
+use super::body::{BLOCK, Body};
 use super::log::system_error;
 use super::network::AddressText;
 use super::relay::Plan;
@@ -23,6 +23,7 @@ use super::session::{Action, Protocol, Session, SessionOptions};
 use super::shell::{Mta, Post, now};
 use super::task::Task;
 use super::url::Scheme;
+use crate::proto::stuffing::DotStuffer;
 
 /// Longest wait for a connection, a reply, or room to write.
 const PATIENCE: Duration = Duration::from_secs(300);
