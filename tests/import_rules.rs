@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One process each, or one program.
-const ROLES: [&str; 10] = [
+const ROLES: [&str; 11] = [
+    "client",
     "control",
     "ctl",
     "dispatcher",

@@ -8,6 +8,7 @@ use super::dialogue::{Dialogue, Failure, Step, Wishes};
 use super::server::Encryption;
 use super::transcript::Transcript;
 use super::trust::Demands;
+use crate::log::system_text;
 use crate::proto::stuffing::DotStuffer;
 
 /// Bytes read, and bytes of the message that are prepared, at once.

@@ -258,8 +258,14 @@ impl Dialogue {
     fn fail(&mut self, failure: Failure) {
         if self.state != State::Closed {
             self.steps.push_back(Step::Fail(failure));
-            self.state = State::Closed;
+            self.leave();
         }
+    }
+
+    /// Ends it without a good-bye: what was to be done is not done any more.
+    fn leave(&mut self) {
+        self.steps.retain(|step| matches!(step, Step::Fail(_) | Step::Tell(_)));
+        self.state = State::Closed;
     }
 
     /// Says why nothing can be done with this server, and takes leave.
@@ -312,7 +318,7 @@ impl Dialogue {
             // It does not want the rest, and there is no way to stop halfway.
             State::Body => {
                 self.tell_rest(Stage::End, reply);
-                self.state = State::Closed;
+                self.leave();
             }
             State::Quit => self.state = State::Closed,
             State::Closed | State::Handshake => {}
@@ -328,9 +334,7 @@ impl Dialogue {
             State::Quit | State::Closed => {}
             _ => self.refused(reply),
         }
-        // No good-bye to one who has left.
-        self.steps.retain(|step| !matches!(step, Step::Say(_)));
-        self.state = State::Closed;
+        self.leave();
     }
 
     fn greet(&mut self) {

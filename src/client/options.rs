@@ -156,8 +156,22 @@ mod tests {
     #[test]
     fn everything_can_be_said() {
         let options = read(&[
-            "-Cnvv", "-a", "/login", "-F", "me@x", "-H", "host", "-s", "lmtp+tls://mx:24", "-T",
-            "cafile=/ca nosni,noverify, protocols=tlsv1.3", "-S", "named", "a@b", "-v", "c@d",
+            "-Cnvv",
+            "-a",
+            "/login",
+            "-F",
+            "me@x",
+            "-H",
+            "host",
+            "-s",
+            "lmtp+tls://mx:24",
+            "-T",
+            "cafile=/ca nosni,noverify, protocols=tlsv1.3",
+            "-S",
+            "named",
+            "a@b",
+            "-v",
+            "c@d",
         ])
         .unwrap();
         assert_eq!(options.login, Some(PathBuf::from("/login")));

@@ -188,7 +188,10 @@ mod tests {
     fn a_user_and_a_password_stand_before_the_host() {
         let server = parse("smtps://alice:p:a@ss@mx").unwrap();
         let Credentials { user, password } = server.credentials.unwrap();
-        assert_eq!((user.as_str(), password.reveal(), server.host.as_str()), ("alice", "p:a@ss", "mx"));
+        assert_eq!(
+            (user.as_str(), password.reveal(), server.host.as_str()),
+            ("alice", "p:a@ss", "mx")
+        );
     }
 
     // queue case 207

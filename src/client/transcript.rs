@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(told(1), "always\ndebug: connecting\n");
         let dialogue = "always\ndebug: connecting\n>>> EHLO x\n<<< 250-a?[2J\n<<< 250 b\n";
         assert_eq!(told(2), dialogue);
-        assert!(told(3).contains("io: 11 bytes read\n"));
+        assert!(told(3).contains("io: 13 bytes read\n"));
         assert!(told(3).ends_with("io: 7 bytes of the message written\n"));
     }
 }

@@ -170,8 +170,13 @@ fn encryption_is_as_wanted() {
             "EHLO host; STARTTLS; (tls) EHLO host; QUIT; ",
             &[],
         ),
-        (0, "lmtp", &["220 h|", "250-h|250 STARTTLS|", "220 go|", "250 h|"],
-            "LHLO host; STARTTLS; (tls) LHLO host; QUIT; ", &[]),
+        (
+            0,
+            "lmtp",
+            &["220 h|", "250-h|250 STARTTLS|", "220 go|", "250 h|"],
+            "LHLO host; STARTTLS; (tls) LHLO host; QUIT; ",
+            &[],
+        ),
         (0, "smtp", &[GREETED[0], GREETED[1], "454 no|"], "EHLO host; STARTTLS; QUIT; ", &[]),
         (
             0,
@@ -192,7 +197,11 @@ fn encryption_is_as_wanted() {
     ];
     for (number, scheme, replies, said, told) in cases {
         let found = play(wishes(scheme, &[]), replies);
-        assert_eq!((found.0.as_str(), found.1), (said, told.iter().map(|t| (*t).to_owned()).collect()), "{scheme} {replies:?}");
+        assert_eq!(
+            (found.0.as_str(), found.1),
+            (said, told.iter().map(|t| (*t).to_owned()).collect()),
+            "{scheme} {replies:?}"
+        );
         assert_eq!(found.2, told.is_empty(), "{scheme} {replies:?}");
         spec_case::ran("queue", number);
     }
@@ -208,7 +217,14 @@ fn a_login_is_inside_tls_with_the_method_that_is_offered() {
         (208, "smtp", "250-mx|250 AUTH PLAIN|", &[], "", &[requires]),
         (208, "smtp+notls", "250-mx|250 AUTH PLAIN|", &[], "", &[requires]),
         (0, "smtps", "250-mx|250 AUTH LOGIN PLAIN|", &["235 ok|"], plain, &[]),
-        (0, "smtps", "250-mx|250 auth login|", &["334 VXNlcg|", "334 UGFz|", "235 ok|"], login, &[]),
+        (
+            0,
+            "smtps",
+            "250-mx|250 auth login|",
+            &["334 VXNlcg|", "334 UGFz|", "235 ok|"],
+            login,
+            &[],
+        ),
         (
             0,
             "smtps",
