@@ -30,6 +30,7 @@ use common::spec_case;
 use fixture::{Authority, Kind, Made};
 
 const POSTFIX: &str = "/usr/sbin/postfix";
+const GREETING: &str = "220 mx.example\r\n";
 
 /// What the program said, and its exit status.
 fn run(arguments: &[&str], message: &str) -> (String, i32) {
@@ -142,8 +143,6 @@ fn without_tls_nothing_is_sent_that_needs_it() {
     assert_eq!((said.as_str(), status), (missing, 0));
     let (said, status) = client("smtp+tls", sink.address(), &["a@b"]);
     assert_eq!((said, status), (format!("{missing}smtp: no more host\n"), 1));
-    let (said, status) = client("smtp://alice:secret@", sink.address(), &["-n"]);
-    assert_eq!((said.as_str(), status), ("smtp: invalid url scheme smtp://alice:secret@\n", 1));
     let server = format!("smtp://alice:secret@{}", sink.address());
     let (said, status) = run(&["-nvvv", "-s", &server], "");
     let missing = "missing feature: Authentication requires TLS\n";
@@ -199,11 +198,12 @@ impl TlsServer {
                 let (mut socket, config) = (socket.unwrap(), Arc::clone(&config));
                 // The client may break off at any place.
                 thread::spawn(move || {
-                    if !immediate && converse(&mut socket, "STARTTLS").is_none() {
+                    if !immediate && converse(&mut socket, GREETING, "STARTTLS").is_none() {
                         return;
                     }
                     let tls = ServerConnection::new(config).unwrap();
-                    converse(&mut StreamOwned::new(tls, socket), "AUTH PLAIN");
+                    let greeting = if immediate { GREETING } else { "" };
+                    converse(&mut StreamOwned::new(tls, socket), greeting, "AUTH PLAIN");
                 });
             }
         });
@@ -219,14 +219,12 @@ impl TlsServer {
 }
 
 /// Speaks until STARTTLS, which is `Some`, or the end.
-fn converse(stream: &mut (impl Read + Write), offer: &str) -> Option<()> {
+fn converse(stream: &mut (impl Read + Write), greeting: &str, offer: &str) -> Option<()> {
     let in_clear = offer == "STARTTLS";
-    let mut greeting = if in_clear { "220 mx.example\r\n" } else { "" };
     let mut stream = BufReader::new(stream);
+    stream.get_mut().write_all(greeting.as_bytes()).ok()?;
+    stream.get_mut().flush().ok()?;
     loop {
-        stream.get_mut().write_all(greeting.as_bytes()).ok()?;
-        stream.get_mut().flush().ok()?;
-        greeting = "";
         let mut line = String::new();
         stream.read_line(&mut line).ok().filter(|count| *count > 0)?;
         let reply = match line.trim_end() {

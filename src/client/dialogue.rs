@@ -477,7 +477,7 @@ impl Command {
     /// The line as it may be shown, without line end.
     #[must_use]
     pub fn shown(&self) -> &str {
-        if self.secret { "(what is secret is not shown)" } else { self.line.trim_end() }
+        if self.secret { "(not shown)" } else { self.line.trim_end() }
     }
 }
 

@@ -56,6 +56,9 @@ fn play(wishes: Wishes, replies: &[&str]) -> (String, Vec<String>, bool) {
     }
 }
 
+/// Recipients, replies, or what the user is told.
+type Words<'a> = &'a [&'a str];
+
 const GREETED: [&str; 2] = ["220 mx|", "250-mx|250 STARTTLS|"];
 const PLAIN: [&str; 2] = ["220 mx|", "250 mx|"];
 
@@ -64,7 +67,7 @@ const PLAIN: [&str; 2] = ["220 mx|", "250 mx|"];
 fn every_recipient_is_told_about() {
     let to = "MAIL FROM:<me@x>; RCPT TO:<a@y>; ";
     let both = "MAIL FROM:<me@x>; RCPT TO:<a@y>; RCPT TO:<b@y>; ";
-    let cases: [(u32, &[&str], &[&str], &str, &[&str]); 10] = [
+    let cases: [(u32, Words<'_>, Words<'_>, &str, Words<'_>); 10] = [
         (
             204,
             &["a@y"],
@@ -158,7 +161,7 @@ fn lmtp_has_a_reply_for_each_recipient_in_any_pieces() {
 #[test]
 fn encryption_is_as_wanted() {
     let missing = "missing feature: TLS not supported by remote host";
-    let cases: [(u32, &str, &[&str], &str, &[&str]); 10] = [
+    let cases: [(u32, &str, Words<'_>, &str, Words<'_>); 10] = [
         (208, "smtp+tls", &PLAIN, "EHLO host; QUIT; ", &[missing]),
         (0, "smtp", &PLAIN, "EHLO host; QUIT; ", &[]),
         (0, "smtp+notls", &GREETED, "EHLO host; QUIT; ", &[]),
@@ -213,7 +216,7 @@ fn a_login_is_inside_tls_with_the_method_that_is_offered() {
     let requires = "missing feature: Authentication requires TLS";
     let plain = "AUTH PLAIN AHVzZXIAcGFzcw==; ";
     let login = "AUTH LOGIN; dXNlcg==; cGFzcw==; ";
-    let cases: [(u32, &str, &str, &[&str], &str, &[&str]); 8] = [
+    let cases: [(u32, &str, &str, Words<'_>, &str, Words<'_>); 8] = [
         (208, "smtp", "250-mx|250 AUTH PLAIN|", &[], "", &[requires]),
         (208, "smtp+notls", "250-mx|250 AUTH PLAIN|", &[], "", &[requires]),
         (0, "smtps", "250-mx|250 AUTH LOGIN PLAIN|", &["235 ok|"], plain, &[]),
