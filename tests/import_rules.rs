@@ -32,7 +32,7 @@ const FOR_ROLES: [&str; 12] = [
 ];
 
 /// What the folders may use that are no roles, themselves left aside.
-const LOGIC: [(&str, &[&str]); 12] = [
+const LOGIC: [(&str, &[&str]); 13] = [
     ("config", &["table"]),
     // No role: it asks what roles would do, in a process that serves nobody.
     (
@@ -49,6 +49,7 @@ const LOGIC: [(&str, &[&str]); 12] = [
     ("proto", &["model"]),
     ("table", &["config", "model"]),
     ("time", &[]),
+    ("tls", &["config", "model"]),
 ];
 
 /// A source file without what is compiled for tests only.
