@@ -2,7 +2,7 @@
 //!
 //! `bin` starts programs, the role folders (`parent`, `spawner`, `control`, `lookup`, `dispatcher`,
 //! `queue`, `scheduler`, `keys`, `worker`) are one process each, `ctl` is `smtpctl` and its other
-//! names, `explain` tells what a server would do. Roles share only the messages of [`ipc`] and the
+//! names, `client` is `smtp`, `explain` tells what a server would do. Roles share only the messages of [`ipc`] and the
 //! values of [`model`]; [`config`], [`proto`],
 //! [`message`], [`table`] and [`filter`] are logic without sockets, clocks or files. What an operating system
 //! decides is in the crate `platform`.
@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))] // a failed assumption fails the test
 
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod ctl;

@@ -5,7 +5,7 @@
 //! can be forged whatever a call site forgot.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use platform::syslog::{Priority, SysLog};
@@ -35,6 +35,16 @@ pub fn start(sink: Sink, verbose: bool) {
 pub fn set_verbose(verbose: bool) {
     VERBOSE.store(verbose, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
+}
+
+/// An error of the system in its own words, without the number that Rust adds.
+#[must_use]
+pub fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
 }
 
 struct Lines {
@@ -128,5 +138,12 @@ mod tests {
         let mut text = String::new();
         write!(Escaping(&mut text), "a\nb\tc\u{1b}é").unwrap();
         assert_eq!(text, "a\\nb\\tc\\u{1b}é");
+    }
+
+    #[test]
+    fn errors_of_the_system_have_no_numbers() {
+        let refused = io::Error::from_raw_os_error(111);
+        assert!(!system_text(&refused).contains("os error"));
+        assert_eq!(system_text(&io::Error::other("own words")), "own words");
     }
 }

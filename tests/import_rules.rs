@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One process each, or one program.
-const ROLES: [&str; 10] = [
+const ROLES: [&str; 11] = [
+    "client",
     "control",
     "ctl",
     "dispatcher",
@@ -39,7 +40,7 @@ const LOGIC: [(&str, &[&str]); 13] = [
         &["config", "ipc", "lookup", "model", "parent", "paths", "proto", "table", "worker"],
     ),
     ("filter", &["config", "model", "proto", "table"]),
-    ("ipc", &["config", "model"]),
+    ("ipc", &["config", "filter", "model"]),
     ("log", &[]),
     ("message", &["model", "proto"]),
     ("model", &[]),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::time::timeout;
 
-use super::mta::body::DotStuffer;
 use super::shared::Shared;
 use super::smtp::listener::serve_local;
 use crate::ipc::message::queue::{BodyPiece, DispatcherToQueue, QueueToDispatcher, Report};
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
+use crate::proto::stuffing::DotStuffer;
 
 /// Bytes on the way between us and ourselves.
 const PIPE: usize = 64 * 1024;

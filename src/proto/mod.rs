@@ -8,4 +8,6 @@ pub mod parameter;
 pub mod reply;
 pub mod sasl;
 pub mod scram;
+pub mod server_reply;
+pub mod stuffing;
 pub mod trace;

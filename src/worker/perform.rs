@@ -20,6 +20,7 @@ use super::report::{Failed, NO_USER, Report};
 use super::unique::unique;
 use crate::ipc::message::spawner::{Account, UserAnswer};
 use crate::ipc::message::worker::{JobRecord, Method};
+use crate::log::system_text;
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 
 /// How long one delivery over LMTP may take.
@@ -254,7 +255,7 @@ impl Performer {
                     command::run(line, &environment, entry.prefix, entry.message, command::LIMIT);
                 match finished {
                     Ok(finished) => Report::of_program(finished.end, &finished.output),
-                    Err(error) => Report::temporary(super::report::system_text(&error)),
+                    Err(error) => Report::temporary(system_text(&error)),
                 }
             }
         }

@@ -8,6 +8,7 @@
 
 use std::io;
 
+use crate::log::system_text;
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 
 pub use crate::model::outcome::Report;
@@ -58,16 +59,6 @@ impl Failed {
         error: &io::Error,
     ) -> Self {
         Self::new(status, program, format_args!("{what}: {}", system_text(error)))
-    }
-}
-
-/// The system's text of an error, without the number that Rust adds.
-#[must_use]
-pub fn system_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_owned(),
-        None => text,
     }
 }
 

@@ -12,9 +12,10 @@ use platform::users::{Account, user_by_name, user_by_uid};
 use tempfile::TempDir;
 
 /// Programs under test by the names under which they are called.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("mail.lmtp", env!("CARGO_BIN_EXE_mail-lmtp")),
     ("mail.mda", env!("CARGO_BIN_EXE_mail-mda")),
+    ("smtp", env!("CARGO_BIN_EXE_smtp")),
     ("smtpctl", env!("CARGO_BIN_EXE_smtpctl")),
     ("smtpd", env!("CARGO_BIN_EXE_smtpd")),
 ];

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::running::Running;
-use super::body::{BLOCK, Body, DotStuffer};
+use super::body::{BLOCK, Body};
 use super::log::system_error;
 use super::network::AddressText;
 use super::relay::Plan;
@@ -28,6 +28,7 @@ use super::witness::Witness;
 use crate::dispatcher::smtp::filter_link::{Ends, FilterLink};
 use crate::model::dns::Confirmed;
 use crate::model::envelope::Source;
+use crate::proto::stuffing::DotStuffer;
 
 /// Longest wait for a connection, a reply, or room to write.
 const PATIENCE: Duration = Duration::from_secs(300);

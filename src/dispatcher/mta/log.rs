@@ -2,12 +2,13 @@
 //! analysers read.
 
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
 
 use super::network::AddressText;
 use super::session::{Class, Verdict};
 use crate::model::Envelope;
+
+pub use crate::log::system_text as system_error;
 
 /// `… mta delivery evpid=…`: what became of one envelope.
 #[derive(Clone, Copy, Debug)]
@@ -94,16 +95,6 @@ impl fmt::Display for Span {
     }
 }
 
-/// An error of the system in its own words, without the number that Rust adds.
-#[must_use]
-pub fn system_error(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,12 +145,5 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(Span(seconds).to_string(), expected);
         }
-    }
-
-    #[test]
-    fn errors_of_the_system_have_no_numbers() {
-        let refused = io::Error::from_raw_os_error(111);
-        assert!(!system_error(&refused).contains("os error"));
-        assert_eq!(system_error(&io::Error::other("own words")), "own words");
     }
 }

@@ -1,8 +1,8 @@
 //! Outgoing mail: grouping envelopes into relays, connections, sessions.
 //!
 //! [`Mta::submit`] takes envelopes with their message and answers each through a [`Sink`], once.
-//! What is decided is decided without I/O: [`url`], [`action`], [`limits`], [`body`] and
-//! [`reply`] read and write texts, [`session`] holds one dialogue, [`relay`] and [`network`] say
+//! What is decided is decided without I/O: [`url`], [`action`] and [`limits`] read
+//! and write texts, [`session`] holds one dialogue, [`relay`] and [`network`] say
 //! when and where to connect. Around them, `shell` owns relays and timers, `connection` one
 //! connection, `prepare` the look-ups. A session is one task of the runtime and takes message
 //! after message from its relay; no message has a task of its own.
@@ -26,7 +26,6 @@ mod log;
 pub mod network;
 mod prepare;
 pub mod relay;
-pub mod reply;
 pub mod session;
 mod shell;
 pub mod task;

@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use self::transaction::Transaction;
-use super::reply::{Reply, ReplyReader};
 use super::task::Task;
+use crate::proto::server_reply::{Reply, ReplyReader};
 
 /// Messages in a row without an acceptance after which a session ends.
 const REJECTED_MESSAGES: usize = 10;

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::{Action, Class, Extensions, Protocol, Session, State, Verdict};
-use crate::dispatcher::mta::reply::Reply;
 use crate::dispatcher::mta::task::Task;
 use crate::model::Envelope;
 use crate::model::envelope::{Notify, Ret};
+use crate::proto::server_reply::Reply;
 
 /// Commands sent ahead of their replies: their replies must fit into the socket's buffers, or
 /// both sides would wait for each other.
