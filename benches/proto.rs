@@ -53,6 +53,7 @@ fn content(criterion: &mut Criterion) {
                     let mut pipeline = Pipeline::new(Options {
                         domain: Arc::from("mx.example.org"),
                         additions: None,
+                        masquerade: None,
                         lenient: false,
                         max_size: u64::MAX,
                         received: 0,
