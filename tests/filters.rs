@@ -5,11 +5,15 @@
 
 mod common;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use common::filter_program::FilterProgram;
+use common::install::copy_program;
 use common::peer::{Peer, message};
 use common::process;
+use common::root::{ALICE, BOB, SMTPD};
 use common::server::{Server, free_address};
 use common::sink::Sink;
 use common::spec_case;
@@ -298,4 +302,34 @@ fn outgoing_sessions_are_told_of() {
     assert_eq!(events.iter().filter(|event| *event == "tx-envelope").count(), 1);
     assert_eq!(program.lines("config")[3], "config|subsystem|smtp-out");
     spec_case::ran("filter", 2);
+}
+
+/// Says as whom it runs, and registers nothing.
+const WHO: &str = "#!/bin/sh\n\
+    echo \"$(id -u) $(id -G) $PATH $PWD ${PILLARBOX_LIBEXEC-clean}\" >\"$1\"\n\
+    while read -r line && [ \"$line\" != \"config|ready\" ]; do :; done\n\
+    echo \"register|ready\"\nwhile read -r line; do :; done\n";
+
+#[test]
+fn programs_of_a_root_server_run_as_the_configured_user_with_one_group() {
+    let config = "filter a proc-exec \"filter-who @DIR@/mail/a\"\n\
+                  filter b proc-exec \"filter-who @DIR@/mail/b\" user alice\n\
+                  filter c proc-exec \"filter-who @DIR@/mail/c\" user alice group bob\n\
+                  @LISTEN@ filter { a b c }\n\
+                  action \"local\" mbox\nmatch for local action \"local\"\n";
+    let started = Server::start_as_root_with(config, |directory| {
+        let text = directory.join("filter-who");
+        fs::write(&text, WHO).unwrap();
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+        copy_program(&text, directory.join("libexec/opensmtpd/filter-who"));
+    });
+    let Some(server) = started else { return };
+    Peer::greeted(server.address()).unwrap();
+    for (name, user, group) in [("a", SMTPD, SMTPD), ("b", ALICE, ALICE), ("c", ALICE, BOB)] {
+        let written = fs::read_to_string(server.path(&format!("mail/{name}"))).unwrap();
+        let expected = format!("{user} {group} /usr/bin:/bin");
+        assert!(written.starts_with(&expected), "{name}: {written}");
+        assert!(written.ends_with(" / clean\n"), "{name}: {written}");
+    }
+    spec_case::ran("filter", 12);
 }
