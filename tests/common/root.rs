@@ -1,7 +1,8 @@
 //! A server that root starts, with accounts of its own.
 //!
 //! It runs in a mount namespace in which `/etc/passwd`, `/etc/group`, the directories of system
-//! mailboxes and of helper programs are files of the test: the machine's own stay as they are.
+//! mailboxes and of helper programs are files of the test: the machine's own stay as they are. So are
+//! `/etc/shadow` and `/etc/pam.d`, if the test puts them below `etc`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -32,6 +33,8 @@ const SCRIPT: &str = r#"
 set -e
 mount --bind "$1/etc/passwd" /etc/passwd
 mount --bind "$1/etc/group" /etc/group
+if [ -e "$1/etc/shadow" ]; then mount --bind "$1/etc/shadow" /etc/shadow; fi
+if [ -d "$1/etc/pam.d" ]; then mount --bind "$1/etc/pam.d" /etc/pam.d; fi
 mount --bind "$1/var-mail" /var/mail
 mount --bind "$1/libexec" /usr/libexec
 shift
