@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pillarbox::dispatcher::smtp::rehearsal::{Rehearsal, Script};
 use pillarbox::dispatcher::smtp::{Peer, Settings};
-use pillarbox::message::{Options, Pipeline};
+use pillarbox::message::{Framing, Options, Pipeline};
 use pillarbox::proto::{address, command};
 
 /// Bytes that a shell reads at once.
@@ -54,7 +54,7 @@ fn content(criterion: &mut Criterion) {
                         domain: Arc::from("mx.example.org"),
                         additions: None,
                         masquerade: None,
-                        lenient: false,
+                        framing: Framing::Strict,
                         max_size: u64::MAX,
                         received: 0,
                     });

@@ -2,12 +2,30 @@
 //!
 //! The strict rule: only CR LF `.` CR LF ends a message, and the start counts as behind a CR LF.
 //! The lenient rule, for the control socket alone, takes a bare LF in either place too. A CR that
-//! is not directly before an LF becomes a blank; NUL is a byte like any other. Sources: RFC 5321
-//! sections 2.3.8 and 4.5.2; the SMTP page of the specification, 1.12.
+//! is not directly before an LF becomes a blank; NUL is a byte like any other.
+//!
+//! Content in chunks (BDAT) is told its length, so dots mean nothing in it, and its end is not
+//! looked for. Its line ends are read the same: a bare LF ends a line, a bare CR becomes a blank.
+//! What is stored is the same as if it had come by DATA, and is sent on with dots added, so no byte
+//! of it can end a message anywhere else.
+//!
+//! Sources: RFC 5321 sections 2.3.8 and 4.5.2; RFC 3030 section 2; the SMTP page of the
+//! specification, 1.12.
 
 use memchr::memchr2;
 
 use crate::model::limits::MESSAGE_LINE;
+
+/// What marks the end of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// Its length, which the caller counts: chunks.
+    Counted,
+    /// A line with a dot alone, between line ends of any kind: the control socket.
+    Lenient,
+    /// A line with a dot alone, between CR LF and CR LF.
+    Strict,
+}
 
 /// Where in a line the reader is.
 #[derive(Clone, Copy, Debug)]
@@ -46,29 +64,35 @@ pub(super) struct Content {
     place: Place,
     /// Whether the line before ended in CR LF.
     behind_crlf: bool,
-    lenient: bool,
-    /// Whether the dots at the start of lines stay.
-    keeps_dots: bool,
+    framing: Framing,
+    /// Whether lines keep the dots that they are stuffed with.
+    stuffed: bool,
     /// Bytes of the present line, its CR included.
     length: usize,
     size: u64,
 }
 
 impl Content {
-    pub(super) fn new(lenient: bool) -> Self {
-        Self {
-            place: Place::Start,
-            behind_crlf: true,
-            lenient,
-            keeps_dots: false,
-            length: 0,
-            size: 0,
-        }
+    pub(super) fn new(framing: Framing) -> Self {
+        Self { place: Place::Start, behind_crlf: true, framing, stuffed: false, length: 0, size: 0 }
     }
 
     /// A reader that leaves lines as they are sent: with the dots that they were stuffed with.
-    pub(super) fn keeping_dots(lenient: bool) -> Self {
-        Self { keeps_dots: true, ..Self::new(lenient) }
+    pub(super) fn keeping_dots(framing: Framing) -> Self {
+        Self { stuffed: true, ..Self::new(framing) }
+    }
+
+    /// Ends a message whose length was counted: a last line without end gets one. Returns whether
+    /// it did; the line's content, but for a CR at its end, is in `output` already.
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>) -> bool {
+        if matches!(self.place, Place::Start) {
+            return false;
+        }
+        if matches!(self.place, Place::Return) {
+            output.push(b' ');
+        }
+        self.end_line(LineEnd::Lf);
+        true
     }
 
     /// Bytes of all complete lines before dots were removed, one for each line end.
@@ -90,7 +114,7 @@ impl Content {
             let Some((&first, behind_first)) = rest.split_first() else { break Stop::Input };
             // Whether the line ends here, and how.
             let end = match (self.place, first) {
-                (Place::Start, b'.') => {
+                (Place::Start, b'.') if self.framing != Framing::Counted => {
                     self.place = Place::Dot;
                     self.length = 1;
                     rest = behind_first;
@@ -104,14 +128,14 @@ impl Content {
                 }
                 (Place::Dot, b'\n') => {
                     rest = behind_first;
-                    if self.lenient {
+                    if self.framing == Framing::Lenient {
                         break Stop::Message { standard: false };
                     }
                     Some(LineEnd::Lf)
                 }
                 (Place::DotReturn, b'\n') => {
                     rest = behind_first;
-                    if self.behind_crlf || self.lenient {
+                    if self.behind_crlf || self.framing == Framing::Lenient {
                         break Stop::Message { standard: self.behind_crlf };
                     }
                     Some(LineEnd::CrLf)
@@ -148,7 +172,7 @@ impl Content {
 
     /// Appends the dot of a line that turns out to have more, where dots stay.
     fn keep_dot(&self, output: &mut Vec<u8>) {
-        if self.keeps_dots && matches!(self.place, Place::Dot | Place::DotReturn) {
+        if self.stuffed && matches!(self.place, Place::Dot | Place::DotReturn) {
             output.push(b'.');
         }
     }

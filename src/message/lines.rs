@@ -4,7 +4,7 @@
 //! for a filter: it goes on as the empty line that it stands for. Sources: the SMTP page of the
 //! specification, 1.12 and 5.5.
 
-use super::content::{Content, Stop};
+use super::content::{Content, Framing, Stop};
 use super::pipeline::{Progress, Reached};
 
 /// Reads what follows DATA up to the end of the message.
@@ -12,10 +12,10 @@ use super::pipeline::{Progress, Reached};
 pub struct Lines(Content);
 
 impl Lines {
-    /// A reader at the start of a message; for `lenient` see [`super::Options::lenient`].
+    /// A reader at the start of a message that a dot ends.
     #[must_use]
-    pub fn new(lenient: bool) -> Self {
-        Self(Content::keeping_dots(lenient))
+    pub fn new(framing: Framing) -> Self {
+        Self(Content::keeping_dots(framing))
     }
 
     /// Bytes of all complete lines, one for each line end.
@@ -61,7 +61,8 @@ mod tests {
         ];
         for (lenient, input, expected, end) in cases {
             for size in [1, 2, 3, 100] {
-                let mut lines = Lines::new(lenient);
+                let framing = if lenient { Framing::Lenient } else { Framing::Strict };
+                let mut lines = Lines::new(framing);
                 let mut output = Vec::new();
                 let mut ended = None;
                 for piece in input.chunks(size) {
@@ -80,8 +81,11 @@ mod tests {
     fn a_line_has_a_longest_length() {
         let mut output = Vec::new();
         let longest = [b"x".repeat(65_534), b"\n".to_vec()].concat();
-        assert_eq!(Lines::new(false).feed(&longest, &mut output).reached, Reached::Input);
+        assert_eq!(Lines::new(Framing::Strict).feed(&longest, &mut output).reached, Reached::Input);
         let longer = [b"x".repeat(65_535), b"\n".to_vec()].concat();
-        assert_eq!(Lines::new(false).feed(&longer, &mut output).reached, Reached::LineTooLong);
+        assert_eq!(
+            Lines::new(Framing::Strict).feed(&longer, &mut output).reached,
+            Reached::LineTooLong
+        );
     }
 }

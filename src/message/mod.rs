@@ -10,6 +10,7 @@ mod headers;
 mod lines;
 mod pipeline;
 
+pub use content::Framing;
 pub use headers::Additions;
 pub use lines::Lines;
 pub use pipeline::{Fault, Options, Pipeline, Progress, Reached};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::content::{Content, Stop};
+use super::content::{Content, Framing, Stop};
 use super::headers::{Additions, HeaderBlock};
 
 /// How one message is received.
@@ -17,8 +17,8 @@ pub struct Options {
     pub additions: Option<Additions>,
     /// Address that takes the place of those in From.
     pub masquerade: Option<Arc<str>>,
-    /// Whether bare LF may be part of the end of the message: on the control socket alone.
-    pub lenient: bool,
+    /// What marks its end.
+    pub framing: Framing,
     /// Largest size, in bytes as received with one byte a line end.
     pub max_size: u64,
     /// Received headers that count before the first one of the message.
@@ -67,6 +67,7 @@ pub struct Pipeline {
     headers: Option<HeaderBlock>,
     /// The line of the header block that is being received.
     line: Vec<u8>,
+    ascii_headers: bool,
     max_size: u64,
     fault: Option<Fault>,
 }
@@ -76,7 +77,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
-            content: Content::new(options.lenient),
+            content: Content::new(options.framing),
             headers: Some(HeaderBlock::new(
                 options.domain,
                 options.additions,
@@ -84,6 +85,7 @@ impl Pipeline {
                 options.received,
             )),
             line: Vec::new(),
+            ascii_headers: true,
             max_size: options.max_size,
             fault: None,
         }
@@ -93,6 +95,29 @@ impl Pipeline {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// Whether everything in the header block so far was ASCII.
+    #[must_use]
+    pub fn has_ascii_headers(&self) -> bool {
+        self.ascii_headers
+    }
+
+    /// Ends a message that no dot ends, as in chunks or out of filters, and appends what is left of it to `output`.
+    pub fn finish(&mut self, output: &mut Vec<u8>) {
+        if self.headers.is_some() {
+            if self.content.finish(&mut self.line) {
+                self.end_header_line(output);
+            }
+        } else if self.content.finish(output) && self.fault.is_none() {
+            output.push(b'\n');
+        }
+        if self.content.size() > self.max_size {
+            self.fail(Fault::TooBig);
+        }
+        if let Some(mut headers) = self.headers.take() {
+            headers.finish(output);
+        }
     }
 
     /// Takes the next bytes, and appends what is stored of them to `output`.
@@ -119,7 +144,9 @@ impl Pipeline {
                 Stop::Line => continue,
                 Stop::Input => Reached::Input,
                 Stop::Message { standard } => {
-                    self.finish(output);
+                    if let Some(mut headers) = self.headers.take() {
+                        headers.finish(output);
+                    }
                     Reached::End { standard }
                 }
                 Stop::TooLong => Reached::LineTooLong,
@@ -136,13 +163,6 @@ impl Pipeline {
         self.feed(lines, output).reached == Reached::Input
     }
 
-    /// The end of a message that does not end with a dot of its own.
-    pub fn finish(&mut self, output: &mut Vec<u8>) {
-        if let Some(mut headers) = self.headers.take() {
-            headers.finish(output);
-        }
-    }
-
     fn read_body(&mut self, rest: &[u8], output: &mut Vec<u8>) -> (usize, Stop) {
         let start = output.len();
         output.reserve(rest.len());
@@ -155,6 +175,7 @@ impl Pipeline {
 
     fn end_header_line(&mut self, output: &mut Vec<u8>) {
         let Some(headers) = &mut self.headers else { return };
+        self.ascii_headers &= self.line.is_ascii();
         match headers.line(&self.line, output) {
             Ok(true) => self.line.clear(),
             Ok(false) => {
@@ -179,21 +200,25 @@ mod tests {
 
     use super::*;
 
-    fn pipeline(lenient: bool) -> Pipeline {
+    fn pipeline(framing: Framing) -> Pipeline {
         let domain = Arc::from("mx.example.org");
         Pipeline::new(Options {
             domain,
             additions: None,
             masquerade: None,
-            lenient,
+            framing,
             max_size: 10_000,
             received: 0,
         })
     }
 
+    fn dots(lenient: bool) -> Framing {
+        if lenient { Framing::Lenient } else { Framing::Strict }
+    }
+
     /// Feeds `input` in slices of `size` bytes; returns what is stored, and where the end is.
     fn receive(lenient: bool, input: &[u8], size: usize) -> (Vec<u8>, Option<usize>) {
-        let mut pipeline = pipeline(lenient);
+        let mut pipeline = pipeline(dots(lenient));
         let mut output = Vec::new();
         let mut start = 0;
         for slice in input.chunks(size) {
@@ -206,6 +231,18 @@ mod tests {
             start += slice.len();
         }
         (output, None)
+    }
+
+    /// Feeds `input` as chunks of `size` bytes; returns what is stored.
+    fn receive_counted(input: &[u8], size: usize) -> Vec<u8> {
+        let mut pipeline = pipeline(Framing::Counted);
+        let mut output = Vec::new();
+        for chunk in input.chunks(size) {
+            let progress = pipeline.feed(chunk, &mut output);
+            assert_eq!(progress, Progress { consumed: chunk.len(), reached: Reached::Input });
+        }
+        pipeline.finish(&mut output);
+        output
     }
 
     /// The same by the letter of the rules, with the whole message at hand. There are no headers.
@@ -267,6 +304,54 @@ mod tests {
         }
     }
 
+    // smtp rules L5 and L6, for chunks
+    #[test]
+    fn chunks_have_lines_and_no_dots() {
+        let cases: [(&str, &str); 12] = [
+            ("", ""),
+            ("\r\na\r\nb\r\n", "\na\nb\n"),
+            ("\r\n.\r\n..x\r\n.y\r\n", "\n.\n..x\n.y\n"),
+            ("\r\na\nb\n.\nc", "\na\nb\n.\nc\n"),
+            ("\r\na\r.\r\nb\r", "\na .\nb \n"),
+            ("\r\na\r\r\n", "\na \n"),
+            ("\r\na\0b", "\na\0b\n"),
+            ("To: a", "To: a@mx.example.org\n"),
+            ("X: y\r", "X: y \n"),
+            ("X: y\r\n\r", "X: y\n \n"),
+            ("X: y\r\n", "X: y\n"),
+            (".: y\r\n\r\n.", ".: y\n\n.\n"),
+        ];
+        for (input, stored) in cases {
+            for size in 1..=input.len().max(1) {
+                let received = receive_counted(input.as_bytes(), size);
+                assert_eq!(received, stored.as_bytes(), "{input:?} in chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_last_line_without_end_counts_like_any_other() {
+        let mut faults = Vec::new();
+        for count in [9_998, 9_999] {
+            let mut pipeline = pipeline(Framing::Counted);
+            let mut output = Vec::new();
+            pipeline.feed(&[b"\r\n", "x".repeat(count).as_bytes()].concat(), &mut output);
+            pipeline.finish(&mut output);
+            faults.push(pipeline.fault());
+        }
+        assert_eq!(faults, [None, Some(Fault::TooBig)]);
+    }
+
+    #[test]
+    fn it_is_known_whether_the_header_block_is_ascii() {
+        let cases = [("X: y\r\n\r\n\u{e9}\r\n", true), ("X: \u{e9}\r\n\r\n", false)];
+        for (input, ascii) in cases {
+            let mut pipeline = pipeline(Framing::Strict);
+            pipeline.feed(input.as_bytes(), &mut Vec::new());
+            assert_eq!(pipeline.has_ascii_headers(), ascii, "{input:?}");
+        }
+    }
+
     #[test]
     fn the_first_fault_counts_and_nothing_is_kept_behind_it() {
         let long = "x".repeat(20_000);
@@ -278,7 +363,7 @@ mod tests {
             ("Received: x\r\n".repeat(99), None),
         ];
         for (input, fault) in cases {
-            let mut pipeline = pipeline(false);
+            let mut pipeline = pipeline(Framing::Strict);
             let mut output = Vec::new();
             pipeline.feed(input.as_bytes(), &mut output);
             assert_eq!(pipeline.fault(), fault);

@@ -63,6 +63,8 @@ pub const HELO_NEEDS_NAME: &str = "501 5.5.1 Invalid command: HELO requires doma
 pub const BAD_DOMAIN: &str = "501 5.5.4 Invalid command arguments: Invalid domain name";
 /// A recipient that is not an address.
 pub const BAD_RECIPIENT: &str = "501 5.1.3 Recipient address syntax error";
+/// BDAT without a size: where its content would end is unknown, and the session ends.
+pub const BAD_CHUNK: &str = "501 5.5.4 Invalid command arguments: Invalid size of a chunk";
 /// SIZE of MAIL is not a number.
 pub const BAD_SIZE: &str = "501 5.5.4 Invalid command arguments: Invalid SIZE";
 /// ENVID of MAIL has characters that cannot be sent on.

@@ -15,7 +15,7 @@ use super::settings::{Settings, UNKNOWN_HOSTNAME};
 use super::state::{Greeting, Mail, Outcome, State};
 use super::transaction::Transaction;
 use crate::filter::{Event, Phase, bracketed};
-use crate::message::{Additions, Options, Pipeline};
+use crate::message::{Additions, Framing, Options, Pipeline};
 use crate::model::envelope::Origin;
 use crate::model::{Mailbox, ReversePath};
 use crate::proto::command::{self, Command, Verb};
@@ -53,7 +53,7 @@ impl Session {
         let text = argument.unwrap_or_default();
         let (passed, phase, parameter): (bool, Phase, &[u8]) = match verb {
             Verb::Auth => (self.check_auth(argument).is_ok(), Phase::Auth, text),
-            Verb::Bdat => (self.check_bdat().is_ok(), Phase::Data, b""),
+            Verb::Bdat => (self.begins_chunks(argument), Phase::Data, b""),
             Verb::Data => (self.check_data().is_ok(), Phase::Data, b""),
             Verb::Ehlo => (self.check_greeting(argument, true).is_ok(), Phase::Ehlo, text),
             Verb::Helo => (self.check_greeting(argument, false).is_ok(), Phase::Helo, text),
@@ -82,7 +82,7 @@ impl Session {
         let Command { verb, argument } = command;
         match verb {
             Verb::Auth => self.auth(argument),
-            Verb::Bdat => self.bdat(),
+            Verb::Bdat => self.bdat(argument, now),
             Verb::Data => self.data(now),
             Verb::Ehlo => self.greet(argument, true, output),
             Verb::Helo => self.greet(argument, false, output),
@@ -151,7 +151,7 @@ impl Session {
             Some(format!("SIZE {}", settings.max_message_size)),
             optional(settings.dsn, "DSN"),
             optional(settings.pipelining, "PIPELINING"),
-            optional(settings.chunking, "CHUNKING"),
+            optional(self.offers_chunking(), "CHUNKING"),
             optional(settings.smtputf8, "SMTPUTF8"),
             settings.limits.then(|| limits_line(settings)),
             optional(self.offers_tls(), "STARTTLS"),
@@ -159,21 +159,6 @@ impl Session {
         ]
         .into_iter()
         .flatten()
-    }
-
-    /// BDAT where it is not offered.
-    fn bdat(&self) -> Outcome {
-        match self.check_bdat() {
-            Ok(()) => reply::NOT_SUPPORTED.into(),
-            Err(refused) => refused.into(),
-        }
-    }
-
-    fn check_bdat(&self) -> Result<(), &'static str> {
-        if self.transaction.as_ref().is_none_or(|t| t.recipients.is_empty()) {
-            return Err(reply::BAD_SEQUENCE);
-        }
-        Err(reply::NOT_SUPPORTED)
     }
 
     fn mail(&mut self, argument: &[u8]) -> Outcome {
@@ -228,7 +213,8 @@ impl Session {
         &self,
         argument: &'a [u8],
     ) -> Result<(&Transaction, Mailbox, &'a [u8]), &'static str> {
-        let transaction = self.transaction.as_deref().ok_or(reply::BAD_SEQUENCE)?;
+        let transaction = self.transaction.as_deref().filter(|t| t.chunks.is_none());
+        let transaction = transaction.ok_or(reply::BAD_SEQUENCE)?;
         if transaction.recipients.len() >= self.settings.max_recipients {
             return Err(reply::TOO_MANY_RECIPIENTS);
         }
@@ -237,21 +223,37 @@ impl Session {
         Ok((transaction, recipient, rest))
     }
 
-    fn check_data(&self) -> Result<(&Transaction, &Greeting), &'static str> {
-        let (Some(transaction), Some(greeting)) = (&self.transaction, &self.greeting) else {
-            return Err(reply::BAD_SEQUENCE);
-        };
+    fn check_data(&self) -> Result<(), &'static str> {
+        let Some(transaction) = &self.transaction else { return Err(reply::BAD_SEQUENCE) };
         if transaction.recipients.is_empty() {
             return Err(reply::NO_RECIPIENT);
         }
-        Ok((transaction, greeting))
+        if self.has_chunks() { Err(reply::BAD_SEQUENCE) } else { Ok(()) }
     }
 
     fn data(&mut self, now: Timestamp) -> Outcome {
-        let (transaction, greeting) = match self.check_data() {
-            Ok(parts) => parts,
-            Err(refused) => return refused.into(),
+        if let Err(refused) = self.check_data() {
+            return refused.into();
+        }
+        let framing = if self.peer.is_local() { Framing::Lenient } else { Framing::Strict };
+        let Some((options, trace)) = self.content(now, framing) else {
+            return reply::BAD_SEQUENCE.into();
         };
+        if self.filters_lines() {
+            self.state = State::FilteredBody(Box::new(FilteredBody::new(trace, options)));
+            return reply::ENTER_MAIL.into();
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.body = trace;
+        }
+        self.state = State::Body(Box::new(Pipeline::new(options)));
+        reply::ENTER_MAIL.into()
+    }
+
+    /// How the content of the transaction is received, and the trace headers in front of it; `None`
+    /// without a transaction.
+    pub(super) fn content(&self, now: Timestamp, framing: Framing) -> Option<(Options, Vec<u8>)> {
+        let (transaction, greeting) = (self.transaction.as_ref()?, self.greeting.as_ref()?);
         let settings = &self.settings;
         let date = time_to_text(now, &settings.zone);
         let address = self.peer.bracketed_address();
@@ -293,12 +295,12 @@ impl Session {
             domain: settings.listener_name.clone(),
             additions: completes.then_some(Additions { date, message_id }),
             masquerade: self.masquerade(transaction),
-            lenient: self.peer.is_local(),
+            framing,
             max_size: settings.max_message_size,
-            received: 0,
+            // With filters our own header is one of the message's, whether they see it or not.
+            received: usize::from(self.filters.is_some() && !self.filters_lines()),
         };
-        self.start_body(body, options);
-        reply::ENTER_MAIL.into()
+        Some((options, body))
     }
 
     /// What addresses in the header From become: the sender, for who has logged in on a listener
@@ -307,20 +309,6 @@ impl Session {
         let wanted = self.login.is_some() && self.settings.senders.is_some_and(|it| it.masquerade);
         let sender = transaction.origin.sender.as_str();
         (wanted && !sender.is_empty()).then(|| Arc::from(sender))
-    }
-
-    /// Gets ready for content that begins with the trace headers.
-    fn start_body(&mut self, trace: Vec<u8>, options: Options) {
-        if self.filters_lines() {
-            self.state = State::FilteredBody(Box::new(FilteredBody::new(trace, options)));
-            return;
-        }
-        if let Some(transaction) = &mut self.transaction {
-            transaction.body = trace;
-        }
-        // With filters our own header is one of the message's, whether they see it or not.
-        let received = usize::from(self.filters.is_some());
-        self.state = State::Body(Box::new(Pipeline::new(Options { received, ..options })));
     }
 
     fn reset(&mut self, output: &mut Vec<u8>) -> Outcome {

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::state::{Outcome, State};
 use crate::filter::Event;
 use crate::ipc::message::lookup::{LineFlow, MAX_FILTER_LINES};
-use crate::message::{Fault, Lines, Options, Pipeline, Progress, Reached};
+use crate::message::{Fault, Framing, Lines, Options, Pipeline, Progress, Reached};
 use crate::model::limits;
 use crate::proto::reply;
 
@@ -59,11 +59,11 @@ enum Next {
 impl FilteredBody {
     /// A message that begins with the lines of `trace`.
     pub(super) fn new(trace: Vec<u8>, options: Options) -> Self {
-        let lines = Lines::new(options.lenient);
+        let lines = Lines::new(options.framing);
         let max_size = options.max_size;
         // The client has no part in the trace headers.
         let max_filtered = max_size.saturating_add(trace.len() as u64);
-        let options = Options { lenient: false, max_size: max_filtered, ..options };
+        let options = Options { framing: Framing::Strict, max_size: max_filtered, ..options };
         Self {
             lines,
             pipeline: Pipeline::new(options),
@@ -183,7 +183,7 @@ impl Session {
                 let refused = Outcome::Close(reply::INTERNAL_ERROR.into());
                 return self.settle(refused, b"DATA".to_vec(), output);
             }
-            Next::Settle => return self.end_of_content(fault, output),
+            Next::Settle => return self.end_of_content(fault, b"DATA", output),
             Next::Read => {}
         }
         if input.is_empty() {

@@ -17,7 +17,7 @@ use super::state::{AfterFilters, Outcome, State};
 use crate::filter::{Decision, Phase};
 use crate::ipc::message::lookup::Interests;
 use crate::message::Fault;
-use crate::proto::command::{self, Command};
+use crate::proto::command::{self, Command, Verb};
 use crate::proto::reply;
 
 /// What a session knows of its filters.
@@ -117,18 +117,19 @@ impl Session {
         true
     }
 
-    /// The end of a message, also of one that is at fault.
+    /// The end of a message, also of one that is at fault, by `command`, a name for the log.
     pub(super) fn end_of_content(
         &mut self,
         fault: Option<Fault>,
+        command: &[u8],
         output: &mut Vec<u8>,
     ) -> Option<Action> {
         self.urgent = true;
         if self.ask(Phase::Commit, b"", AfterFilters::Commit(fault)) {
-            self.waiting_command = b"DATA".to_vec();
+            self.waiting_command = command.to_vec();
             return None;
         }
-        self.end_of_data(fault, output)
+        self.end_of_data(fault, command, output)
     }
 
     /// Asks what the state wants to ask, and carries out what was decided.
@@ -157,6 +158,12 @@ impl Session {
             Decision::Reject(line) => {
                 if matches!(then, AfterFilters::Banner) {
                     self.refuse_connection(then);
+                }
+                let is_chunk = matches!(then, AfterFilters::Command)
+                    && command::parse(&command).is_some_and(|c| c.verb == Verb::Bdat);
+                if is_chunk {
+                    self.refuse_chunk(&command, line, now);
+                    return None;
                 }
                 let action = self.settle(Outcome::Reply(line.into()), command, output);
                 if matches!(then, AfterFilters::Commit(_)) {
@@ -188,7 +195,7 @@ impl Session {
                 };
                 self.settle(outcome, command, output)
             }
-            AfterFilters::Commit(fault) => self.end_of_data(fault, output),
+            AfterFilters::Commit(fault) => self.end_of_data(fault, &command, output),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Listening sockets: accepting, pausing, and starting sessions.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::filter_link::{Ends, FilterLink};
 use super::mechanisms::Offer;
-use super::{AuthSettings, Peer, Session, SessionId, Settings, TlsOffer};
+use super::{AuthSettings, Peer, Session, SessionId, Settings, TlsOffer, proxied};
 use crate::config::{Config, Endpoint, Listener};
 use crate::dispatcher::shared::{Counted, Shared};
 use crate::dispatcher::tls::Door;
 use crate::filter::Direction;
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
 use crate::model::dns::Reverse;
+use crate::proto::proxy::{Client, ProxyError};
 use crate::time::local_zone;
 
 /// Pause after a failed accept, as when descriptors are used up.
@@ -55,6 +56,10 @@ pub fn settings_of(config: &Config, listener: &Listener, server_name: &str) -> S
     });
     settings.received_auth = listener.received_auth;
     settings.senders = listener.senders;
+    settings.chunking = listener.chunking;
+    settings.smtputf8 = listener.smtputf8;
+    settings.limits = listener.limits;
+    settings.proxy = listener.proxy;
     settings.masks_source = listener.mask_source;
     settings.filter = listener.filter;
     settings.tag = Arc::from(listener.tag.as_str());
@@ -143,6 +148,12 @@ async fn accept(
     }
 }
 
+/// What a listener has for a session: settings, and encryption if it offers that.
+struct Terms {
+    settings: Arc<Settings>,
+    door: Option<Arc<Door>>,
+}
+
 async fn session(
     shared: Arc<Shared>,
     offer: Arc<Offer>,
@@ -153,28 +164,95 @@ async fn session(
 ) {
     // Replies are written whole: waiting for more would only delay them.
     let _unsupported = stream.set_nodelay(true);
-    let client = address.ip().to_canonical();
-    let mut peer = Peer::remote(client);
-    if let (Some(table), Ok(local)) = (hostnames, stream.local_addr()) {
-        peer.server_name = greeting_name(&shared, &table, local.ip().to_canonical()).await;
+    let _counted = Counted::new(&shared.counters.sessions);
+    let local = stream.local_addr().ok();
+    let own_name = async |shared: &Shared| match (&hostnames, local) {
+        (Some(table), Some(local)) => greeting_name(shared, table, local.ip().to_canonical()).await,
+        _ => None,
+    };
+    let client = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let terms = Terms { settings: offer.settings(&shared).await, door };
+    if !terms.settings.proxy {
+        let own_name = own_name(&shared).await;
+        return converse(&shared, terms, stream, Some(client), local, own_name).await;
     }
-    let counted = if client.is_ipv4() { &shared.counters.inet4 } else { &shared.counters.inet6 };
-    let _counted = (Counted::new(&shared.counters.sessions), Counted::new(counted));
+    let Ok(id) = shared.random().map(SessionId) else { return };
+    let proxy = word_of(client.ip());
+    tracing::info!("{id} smtp event=proxy address={proxy}");
+    match proxied::accept(stream).await {
+        Ok((stream, passed_on)) => {
+            let client = match passed_on {
+                Client::Proxy => Some(client),
+                Client::Address(address) => {
+                    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+                }
+                Client::Socket => None,
+            };
+            let own_name = own_name(&shared).await;
+            converse(&shared, terms, stream, client, local, own_name).await;
+        }
+        Err(reason) => {
+            tracing::info!("proxy {id} event=closed address={proxy} reason=\"{reason}\"");
+            if matches!(reason, proxied::Closed::Proxy(ProxyError::Text)) {
+                tracing::warn!(
+                    "warn: proxy {id}: the text header of version 1 is not supported: {proxy} must \
+                     send version 2"
+                );
+            }
+        }
+    }
+}
+
+/// The address of a client in a log line.
+fn word_of(client: IpAddr) -> String {
+    Peer::remote(client).address()
+}
+
+/// Serves a session of a client; `None` is one on a socket of a proxy's machine.
+async fn converse<S>(
+    shared: &Arc<Shared>,
+    terms: Terms,
+    stream: S,
+    client: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    own_name: Option<Arc<str>>,
+) where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
+{
+    let counters = &shared.counters;
+    let counted = match client.map(|client| client.ip()) {
+        Some(IpAddr::V4(_)) => &counters.inet4,
+        Some(IpAddr::V6(_)) => &counters.inet6,
+        None => &counters.local,
+    };
+    let _counted = Counted::new(counted);
+    let mut peer = match client {
+        Some(client) => Peer::remote(client.ip()),
+        None => Peer::behind_proxy(&shared.setup.server_name),
+    };
+    peer.server_name = own_name;
     let Ok(id) = shared.random() else { return };
-    let settings = offer.settings(&shared).await;
+    let Terms { settings, door } = terms;
     let idle_timeout = settings.idle_timeout;
     let filters = settings.filter.map(|filter| {
-        let ends = Ends {
-            source: address_text(SocketAddr::new(client, address.port())),
-            destination: stream.local_addr().map(address_text).unwrap_or_default(),
+        let text = |end: Option<SocketAddr>| end.map(address_text).unwrap_or_default();
+        let ends = match client {
+            Some(client) => Ends { source: address_text(client), destination: text(local) },
+            None => socket_ends(shared),
         };
-        FilterLink::new(Arc::clone(&shared), id, filter, Direction::In, ends)
+        FilterLink::new(Arc::clone(shared), id, filter, Direction::In, ends)
     });
     let session = Session::new(SessionId(id), settings, peer);
-    let naming = Arc::clone(&shared);
-    let name = async move { naming.name_of(client).await };
-    let connection = Connection::new(stream, session, Arc::clone(&shared), idle_timeout);
-    connection.with_tls(door).with_filters(filters).serve(Some(name)).await;
+    let naming = Arc::clone(shared);
+    let name = client.map(|client| async move { naming.name_of(client.ip()).await });
+    let connection = Connection::new(stream, session, Arc::clone(shared), idle_timeout);
+    connection.with_tls(door).with_filters(filters).serve(name).await;
+}
+
+/// The two ends of a local session.
+fn socket_ends(shared: &Shared) -> Ends {
+    let path = format!("unix:{}", shared.setup.control_socket);
+    Ends { source: path.clone(), destination: path }
 }
 
 /// An address with its port: `1.2.3.4:25`, `[2001:db8::1]:25`.
@@ -182,11 +260,7 @@ fn address_text(address: SocketAddr) -> String {
     SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
-async fn greeting_name(
-    shared: &Shared,
-    table: &str,
-    address: std::net::IpAddr,
-) -> Option<Arc<str>> {
+async fn greeting_name(shared: &Shared, table: &str, address: IpAddr) -> Option<Arc<str>> {
     let request = DispatcherToLookup::AddressName { table: table.to_owned(), address };
     match shared.lookup.request(&request, None).await {
         Ok((LookupToDispatcher::Value(name), _)) => name.map(Arc::from),
@@ -224,9 +298,7 @@ where
     let _counted = (Counted::new(&shared.counters.sessions), Counted::new(&shared.counters.local));
     let Ok(id) = shared.random() else { return };
     let filters = settings.filter.map(|filter| {
-        let path = format!("unix:{}", shared.setup.control_socket);
-        let ends = Ends { source: path.clone(), destination: path };
-        FilterLink::new(Arc::clone(shared), id, filter, Direction::In, ends)
+        FilterLink::new(Arc::clone(shared), id, filter, Direction::In, socket_ends(shared))
     });
     let session = Session::new(SessionId(id), Arc::new(settings), peer);
     let connection = Connection::new(stream, session, Arc::clone(shared), idle_timeout);

@@ -9,6 +9,7 @@ mod answers;
 mod auth;
 #[cfg(test)]
 mod cases;
+mod chunking;
 mod commands;
 pub mod connection;
 mod event;
@@ -19,6 +20,7 @@ mod input;
 pub mod listener;
 mod logins;
 mod mechanisms;
+mod proxied;
 pub mod rehearsal;
 mod reports;
 mod session;

@@ -174,6 +174,14 @@ impl Session {
         filters.trail.events.extend(events);
     }
 
+    /// The first chunk of a message is taken.
+    pub(super) fn report_chunks(&mut self) {
+        let Some(trail) = self.trail() else { return };
+        if let Some(Known { message: Some(message), .. }) = trail.transaction {
+            trail.events.push_back(Event::TxData(message, TransactionResult::Ok));
+        }
+    }
+
     /// A commit was answered, with the size of a message that is durable; its reply follows.
     pub(super) fn report_committed(&mut self, size: Option<u64>) {
         if let Some(trail) = self.trail() {

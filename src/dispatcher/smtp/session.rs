@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use memchr::memchr;
 
 use super::action::{Action, Answer, Ending, FilteredLines, Refusal, RequestId};
+use super::chunking::refusal_of;
 use super::event::LogEvent;
 use super::filters::Filters;
 use super::input::InputBuffer;
@@ -261,6 +262,7 @@ impl Session {
             State::Banner => self.greet_client(output),
             State::Body(_) => self.body_step(input, output),
             State::FilteredBody(_) => self.filtered_body_step(input, output),
+            State::Chunk(_) => self.chunk_step(input, output),
             State::Closed => Some(Action::Close),
             State::Command | State::Exchanging(_) => self.command_step(now, input, output),
             State::Overlong { dropped } => {
@@ -325,7 +327,10 @@ impl Session {
         };
         let raw = received.get(..end).unwrap_or_default();
         let line = raw.strip_suffix(b"\r").unwrap_or(raw);
-        let early = !self.settings.pipelining && received.len() > end + 1;
+        let command = command::parse(line);
+        // What follows BDAT is its chunk.
+        let has_chunk = command.is_some_and(|command| command.verb == Verb::Bdat);
+        let early = !self.settings.pipelining && !has_chunk && received.len() > end + 1;
         let refused = if raw.len() > limits::MESSAGE_LINE {
             Some(reply::LINE_TOO_LONG)
         } else if early {
@@ -345,7 +350,6 @@ impl Session {
             input.consume(end + 1);
             return action;
         }
-        let command = command::parse(line);
         let grouped = matches!(command.map(|c| c.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset));
         self.urgent |= !grouped;
         self.report_command(command.map(|c| c.verb), line);
@@ -408,31 +412,28 @@ impl Session {
                 if matches!(self.state, State::Closed) {
                     return None;
                 }
-                self.end_of_content(fault, output)
+                self.end_of_content(fault, b"DATA", output)
             }
         }
     }
 
-    /// The end of a message that is not refused by its filters.
+    /// Ends a message that was received to its end by `command`, a name for the log, and that its
+    /// filters have nothing against.
     pub(super) fn end_of_data(
         &mut self,
         fault: Option<Fault>,
+        command: &[u8],
         output: &mut Vec<u8>,
     ) -> Option<Action> {
         self.state = State::Command;
         let refusal = self.transaction.as_ref()?.refusal;
         self.urgent = true;
-        let refused = match (fault, refusal) {
-            (Some(Fault::Loop), _) => {
-                self.events.push_back(LogEvent::LoopDetected);
-                reply::LOOP
-            }
-            (Some(Fault::Malformed), _) => reply::NOT_COMPLIANT,
-            (Some(Fault::TooBig), _) => reply::TOO_BIG,
-            (None, Some(Refusal::Failure)) => reply::TEMPORARY_ERROR,
-            (None, Some(Refusal::Full)) => reply::INSUFFICIENT_STORAGE,
-            (None, Some(Refusal::Timeout)) => reply::TIMED_OUT,
-            (None, None) => {
+        if fault == Some(Fault::Loop) {
+            self.events.push_back(LogEvent::LoopDetected);
+        }
+        let refused = match refusal_of(fault, refusal) {
+            Some(refused) => refused,
+            None => {
                 let request = self.next_request();
                 let commit = Box::new(self.transaction.take()?.into_commit(request));
                 let message = Box::new(Committing {
@@ -446,11 +447,11 @@ impl Session {
                         .collect(),
                 });
                 self.state = State::Committing { request, message };
-                self.waiting_command = b"DATA".to_vec();
+                self.waiting_command = command.to_vec();
                 return Some(Action::Commit(commit));
             }
         };
-        self.reply(refused, b"DATA", output);
+        self.reply(refused, command, output);
         self.roll_back();
         None
     }

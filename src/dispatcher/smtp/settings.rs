@@ -59,6 +59,8 @@ pub struct Settings {
     /// Whether the Received header of an encrypted session says who has logged in:
     /// `received-auth`.
     pub received_auth: bool,
+    /// Whether each connection begins with a header of the PROXY protocol: `proxy-v2`.
+    pub proxy: bool,
     /// Whether the client is left out of the Received header: `mask-src`.
     pub masks_source: bool,
     /// Filter or chain that decides about its sessions.
@@ -91,11 +93,12 @@ impl Settings {
             completes_headers: false,
             dsn: true,
             pipelining: true,
-            chunking: false,
+            chunking: true,
             smtputf8: false,
-            limits: false,
+            limits: true,
             senders: None,
             received_auth: false,
+            proxy: false,
             masks_source: false,
             filter: None,
             tag: Arc::from(""),
@@ -156,6 +159,9 @@ pub struct Peer {
     /// What the listener's `hostnames` table has for our address: greeted with instead of
     /// [`Settings::hostname`].
     pub server_name: Option<Arc<str>>,
+    /// Whether a proxy says that it comes from a socket of its machine: rules take it for the
+    /// control socket, and nothing else does.
+    pub proxied: bool,
 }
 
 /// Stands for the name of a client that has none.
@@ -165,7 +171,13 @@ impl Peer {
     /// A client that connected from `address`; its name is still being looked up.
     #[must_use]
     pub fn remote(address: std::net::IpAddr) -> Self {
-        Self { source: Source::Ip(address), zone: None, hostname: None, server_name: None }
+        Self {
+            source: Source::Ip(address),
+            zone: None,
+            hostname: None,
+            server_name: None,
+            proxied: false,
+        }
     }
 
     /// The control socket: `sendmail`, or a report of our own. Such a session is authenticated
@@ -177,13 +189,21 @@ impl Peer {
             zone: None,
             hostname: Some(Box::from(server_name)),
             server_name: None,
+            proxied: false,
         }
+    }
+
+    /// A client that a proxy has from a socket of its machine. It is not authenticated, and held
+    /// to the rules of the network.
+    #[must_use]
+    pub fn behind_proxy(server_name: &str) -> Self {
+        Self { proxied: true, ..Self::local(server_name) }
     }
 
     /// Whether this is the control socket.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.source == Source::Local
+        self.source == Source::Local && !self.proxied
     }
 
     /// The address as logs have it: dotted IPv4, IPv6 in brackets with its zone, or `local`.

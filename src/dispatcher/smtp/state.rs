@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::action::{Action, FilterQuestion, RequestId};
+use super::chunking::Incoming;
 use super::filtered_body::FilteredBody;
 use crate::filter::Phase;
 use crate::message::{Fault, Pipeline};
@@ -29,6 +30,8 @@ pub(super) enum State {
     Body(Box<Pipeline>),
     /// Whether the user may send from an address.
     CheckingSender { request: RequestId, mail: Box<Mail> },
+    /// Message content of a known length.
+    Chunk(Incoming),
     /// Nothing.
     Closed,
     /// A command line.

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::action::{Commit, Lease, Recipient, Refusal, RequestId};
+use super::chunking::Chunks;
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{Origin, RecipientDsn};
 use crate::model::{EnvelopeId, Mailbox};
@@ -22,6 +23,8 @@ pub(super) struct Transaction {
     pub(super) body: Vec<u8>,
     /// Bytes that the shell has taken.
     pub(super) spilled: u64,
+    /// Content that comes by BDAT, once it has begun.
+    pub(super) chunks: Option<Chunks>,
     /// Why the body cannot be stored.
     pub(super) refusal: Option<Refusal>,
 }
@@ -36,6 +39,7 @@ impl Transaction {
             junk: false,
             body: Vec::new(),
             spilled: 0,
+            chunks: None,
             refusal: None,
         }
     }

@@ -43,13 +43,7 @@ fn greeting_and_simple_commands() {
                 (".\r\n", "UNK"),
                 ("\r\n", "UNK"),
                 ("VRFY a\r\n", "VRFY"),
-                ("BDAT 1 LAST\r\n", "SEQ"),
             ],
-        ),
-        (
-            "23, BDAT not offered",
-            rcpt,
-            &[("BDAT 1 LAST\r\n", "503 5.5.1 Invalid command: Command not supported")],
         ),
         ("24", p, &[("QUIT\r\n", "BYE!")]),
         ("25", p, &[("QUIT \r\n", "NOARG"), ("NOOP\r\n", "OK")]),

@@ -926,3 +926,48 @@ fn only_what_filters_want_is_asked_and_told() {
         }
     }
 }
+
+/// A filter that wants everything but lines.
+fn without_lines(decisions: &[(Phase, Decision)]) -> Rehearsal {
+    let lines = 1 << Phase::ALL.iter().position(|one| *one == Phase::DataLine).unwrap();
+    let interests = Some(Interests { events: true, phases: !lines });
+    let decisions = decisions.to_vec();
+    filtered(FilterScript { interests, decisions, ..FilterScript::default() })
+}
+
+#[test]
+fn chunks_are_decided_like_data() {
+    let mut session = up_to(without_lines(&[]), &TO_DATA[..3]);
+    assert_eq!(say(&mut session, "BDAT 6\r\nS: x\r\n"), "250 2.0.0 6 octets received\r\n");
+    assert_eq!(say(&mut session, "BDAT 0 LAST\r\n"), replies("ACC 1"));
+    let size = session.stored[0].body.len();
+    assert_eq!(
+        told(&mut session),
+        [
+            "R|protocol-client|BDAT 6",
+            "Q|data|",
+            "R|tx-data|00000001|ok",
+            "R|protocol-server|250 2.0.0 6 octets received",
+            "R|protocol-client|BDAT 0 LAST",
+            "Q|commit|",
+            "R|protocol-server|250 2.0.0 00000001 Message accepted for delivery",
+            &format!("R|tx-commit|00000001|{size}"),
+            "R|tx-reset|00000001",
+        ]
+    );
+
+    // What is left of a refused message is no message, and no command either.
+    let mut session = up_to(without_lines(&[reject(Phase::Data, "554 no")]), &TO_DATA[..3]);
+    let sent = "BDAT 6\r\nQUIT\r\nBDAT 6 LAST\r\nQUIT\r\nMAIL FROM:<a@b>\r\n";
+    assert_eq!(say(&mut session, sent), replies("554 no | 554 no | OK"));
+    let mut session = up_to(without_lines(&[reject(Phase::Commit, "554 spam")]), &TO_DATA[..3]);
+    assert_eq!(say(&mut session, "BDAT 2 LAST\r\n\r\nNOOP\r\n"), replies("554 spam | OK"));
+    assert!(session.stored.is_empty());
+
+    // Filters that read lines are given no chunks.
+    let mut session = filtered(FilterScript::default());
+    assert!(!say(&mut session, "EHLO a.b\r\n").contains("CHUNKING"));
+    say(&mut session, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    let refused = "503 5.5.1 Invalid command: Command not supported\r\n";
+    assert_eq!(say(&mut session, "BDAT 6 LAST\r\nQUIT\r\n"), refused);
+}

@@ -6,6 +6,7 @@
 
 mod answers;
 mod auth;
+mod chunking;
 mod commands;
 mod content;
 mod envelope;
@@ -41,7 +42,8 @@ fn reply_text(short: &str) -> String {
         "HELO" => "250 mx.example.org Hello a.b [10.9.8.7], pleased to meet you",
         "EHLO" => {
             "250-mx.example.org Hello a.b [10.9.8.7], pleased to meet you\n250-8BITMIME\n\
-             250-ENHANCEDSTATUSCODES\n250-SIZE 36700160\n250-DSN\n250-PIPELINING\n250 HELP"
+             250-ENHANCEDSTATUSCODES\n250-SIZE 36700160\n250-DSN\n250-PIPELINING\n\
+             250-CHUNKING\n250-LIMITS MAILMAX=100 RCPTMAX=1000\n250 HELP"
         }
         "HELP" => {
             "214-2.0.0 This is Pillarbox\n\

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     /// Fragments of which dialogues are made that go deep.
-    const FRAGMENTS: [&[u8]; 43] = [
+    const FRAGMENTS: [&[u8]; 46] = [
         b"EHLO a.b\r\n",
         b"HELO a.b\r\n",
         b"MAIL FROM:<a@b>\r\n",
@@ -258,6 +258,9 @@ mod tests {
         b"*\r\n",
         b"From: a, b <c@d> (e\r\n",
         b"BDAT 3 LAST\r\n",
+        b"BDAT 40\r\n",
+        b"BDAT 0\r\n",
+        b"BDAT x\r\n",
         b"\r\n.\r\n",
         b"\n.\n",
         b"\n.\r\n",
