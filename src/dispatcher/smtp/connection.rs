@@ -270,7 +270,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     async fn await_filters(&mut self, answer: Pending<'_>) {
         let late = tokio::time::sleep(FILTER_TIMEOUT);
         tokio::pin!(late);
-        let gone = client_gone(&mut self.stream, &mut self.input);
+        let is_opening = self.session.is_opening();
+        let gone = async {
+            if is_opening {
+                return std::future::pending().await;
+            }
+            client_gone(&mut self.stream, &mut self.input).await
+        };
         tokio::select! {
             biased;
             answer = answer => {
