@@ -87,7 +87,7 @@ fn honest() -> Sealed {
 
 impl Scene {
     fn new() -> Self {
-        let keys = RoleKeys { route: Some(key(ROUTE)), job: Some(key(JOB)) };
+        let keys = RoleKeys { route: Some(key(ROUTE)), job: Some(key(JOB)), srs: None };
         let mut queue = QueueRole::start(CONFIG, keys);
         let dispatcher = queue.attach();
         let mut scene = Self { queue, dispatcher, number: 0, ids: Vec::new() };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::lexer::TokenKind;
 use super::limits::{Family, LEAST_MAX_RECIPIENTS, Limit, MtaLimits, QueueKey, TaskLimits};
 use super::parser::{Abandoned, Parsed, Parser, Quote};
-use super::tree::{Secret, Span, Wrapper};
+use super::tree::{Secret, Wrapper};
 use super::value::{delay, size};
 
 /// How many delays of `bounce warn-interval` count.
@@ -287,7 +287,7 @@ impl Parser<'_> {
     }
 
     /// `srs key [backup] SECRET`, `srs ttl DELAY`.
-    pub(super) fn srs(&mut self, span: Span) -> Parsed<()> {
+    pub(super) fn srs(&mut self) -> Parsed<()> {
         if self.accept("key").is_some() {
             let backup = self.accept("backup").is_some();
             let key = Some(Secret::from(self.text()?.text));
@@ -300,7 +300,6 @@ impl Parser<'_> {
             let (message, hint) = match days.map(u32::try_from) {
                 Ok(Ok(days @ 1..)) => {
                     self.config.srs.days = days;
-                    self.unsupported(span, "srs");
                     return Ok(());
                 }
                 Ok(_) => {
@@ -312,7 +311,6 @@ impl Parser<'_> {
             };
             return Err(self.error_with_hint(text.span, message, hint));
         }
-        self.unsupported(span, "srs");
         Ok(())
     }
 

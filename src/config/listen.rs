@@ -234,6 +234,7 @@ impl Parser<'_> {
             _ => {
                 self.once_in_listener(draft.proxy, span, word)?;
                 draft.proxy = true;
+                return Ok(());
             }
         }
         if !TLS_OPTIONS.contains(&word) {

@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
             "queue" => self.queue()?,
             "scheduler" => self.scheduler()?,
             "smtp" => self.smtp()?,
-            "srs" => self.srs(first.span)?,
+            "srs" => self.srs()?,
             "table" => self.table(first.span)?,
             _ => return Err(self.unexpected(&first)),
         }

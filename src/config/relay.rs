@@ -188,7 +188,6 @@ impl Parser<'_> {
                 }
                 self.once_in_action(action.srs, span, word)?;
                 action.srs = true;
-                return Ok(true);
             }
         }
         Ok(false)

@@ -12,6 +12,7 @@ pub mod tls;
 
 mod bodies;
 mod directory;
+mod forwarded;
 mod outbound;
 mod relay_settings;
 mod report;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::forwarded::Forwarding;
 use super::mda::Mda;
 use super::mta::{Event, Mta, RelayJob, Release, Sink};
 use super::report;
@@ -24,6 +25,7 @@ pub struct Outbound {
     shared: Arc<Shared>,
     mda: Arc<Mda>,
     mta: Mta,
+    forwarding: Forwarding,
     relays: Arc<Relays>,
 }
 
@@ -47,6 +49,7 @@ impl Outbound {
             shared: Arc::clone(shared),
             mda: Mda::new(shared),
             mta: Mta::new(settings, directory, sink),
+            forwarding: Forwarding::new(&shared.setup.config),
             relays,
         })
     }
@@ -122,10 +125,17 @@ impl Outbound {
                 return;
             }
         };
+        let all: Vec<&Envelope> = envelopes.iter().map(|(envelope, _)| envelope).collect();
+        let senders = self.forwarding.senders(&self.shared, &all).await;
         let mut jobs = Vec::with_capacity(envelopes.len());
-        for (envelope, responder) in envelopes {
-            self.relays.begin(envelope.id, responder);
-            jobs.push(RelayJob { envelope, body: body.clone() });
+        for ((envelope, responder), sender) in envelopes.into_iter().zip(senders) {
+            match sender {
+                Ok(sender) => {
+                    self.relays.begin(envelope.id, responder);
+                    jobs.push(RelayJob { envelope, sender, body: body.clone() });
+                }
+                Err(none) => answer(responder, none.outcome()),
+            }
         }
         self.mta.submit(jobs);
     }

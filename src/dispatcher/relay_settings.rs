@@ -32,10 +32,7 @@ pub fn settings_of(setup: &Setup) -> Settings {
             source: relay.source.map(table_name),
             helo: relay.helo.clone(),
             helo_source: relay.helo_source.map(table_name),
-            mail_from: relay.mail_from.as_ref().map(|rewrite| SenderRewrite {
-                local: rewrite.local.clone(),
-                domain: rewrite.domain.clone(),
-            }),
+            mail_from: sender_rewrite(relay),
             filter: relay.filter,
         };
         actions.insert(action.name.clone(), Arc::new(relay));
@@ -46,6 +43,12 @@ pub fn settings_of(setup: &Setup) -> Settings {
         limits: limits_of(&config.mta),
         max_deferred: config.mta.max_deferred.get().map_or(usize::MAX, |most| most as usize),
     }
+}
+
+/// `mail-from` of an action.
+pub(super) fn sender_rewrite(relay: &config::RelayAction) -> Option<SenderRewrite> {
+    let rewrite = relay.mail_from.as_ref()?;
+    Some(SenderRewrite { local: rewrite.local.clone(), domain: rewrite.domain.clone() })
 }
 
 /// The one entry of a table that is written in the configuration: no look-up is needed for it.

@@ -106,6 +106,8 @@ pub struct Expansion {
     daemon_user: String,
     /// The node that each delivery was noted for.
     origins: Vec<usize>,
+    /// Whether the recipient itself is one that this machine made.
+    is_own: bool,
 }
 
 /// What makes two deliveries the same: one of them is made.
@@ -169,7 +171,15 @@ impl Expansion {
             notes: Vec::new(),
             daemon_user: daemon_user.to_owned(),
             origins: Vec::new(),
+            is_own: false,
         }
+    }
+
+    /// The expansion of an address that a rewritten sender of ours stands for: it counts as one
+    /// that an expansion produced.
+    #[must_use]
+    pub fn of_own(recipient: Address, daemon_user: &str) -> Self {
+        Self { is_own: true, ..Self::new(recipient, daemon_user) }
     }
 
     /// The nodes so far, for whoever explains an expansion; a node comes after its parent.
@@ -308,7 +318,7 @@ impl Expansion {
     ) -> Result<Option<Wanted>, Refusal> {
         let Some((index, node)) = self.current() else { return Ok(None) };
         let Item::Address(address) = &node.item else { return Ok(None) };
-        let recipient = Recipient { address, internal: node.parent.is_some() };
+        let recipient = Recipient { address, internal: self.is_own || node.parent.is_some() };
         let verdict = match search.advance(config, few, session, recipient, answer) {
             Progress::Ask(question) => {
                 self.work = Work::Rule(search);

@@ -2,13 +2,15 @@
 //!
 //! [`rules`], [`expand`], [`aliases`] and [`lines`] decide without I/O and ask for what they need;
 //! [`trace`] puts rules into words; [`dns`] asks name servers, [`users`] for accounts, [`maps`] map
-//! files, [`programs`] table programs, [`filters`] filter programs, [`readers`] for files of users; [`credentials`] judges logins;
-//! [`role`] answers the dispatcher.
+//! files, [`programs`] table programs, [`filters`] filter programs, [`readers`] for files of users;
+//! [`credentials`] judges logins; [`rewriting`] has the keys of forwarded senders; [`role`] answers
+//! the dispatcher.
 
 pub mod dns;
 pub mod expand;
 pub mod lines;
 pub mod programs;
+pub mod rewriting;
 pub mod rules;
 pub mod trace;
 

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use jiff::Timestamp;
 use platform::Role;
 
 use self::recipients::{Job, facts};
@@ -21,6 +22,7 @@ use super::filters::Filters;
 use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
 use super::readers::Readers;
+use super::rewriting::Rewriting;
 use super::users::Users;
 use crate::config::{LocalAddress, TableId, TableSource};
 use crate::filter::engine::{Beginning, Settings};
@@ -92,6 +94,7 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
         waiting: setup.credits as usize / 2,
     };
     let (filters, mut looks) = Filters::start(&setup.config, &settings, &parent, &tables);
+    let srs = setup.keys.srs.clone().map(|keys| Rewriting::new(keys, setup.config.srs.days));
     let lookup = Arc::new(Lookup {
         filters,
         logins,
@@ -99,6 +102,7 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
         users: Users::new(&parent),
         programs: Programs::start(&setup.config, &parent),
         readers: Readers::new(&parent),
+        srs,
         tables,
         few: FewTables::new(&setup.config),
         maps,
@@ -218,6 +222,7 @@ struct Lookup {
     readers: Arc<Readers>,
     logins: Logins,
     verifiers: Verifiers,
+    srs: Option<Rewriting>,
     dns: Dns,
     key: Key,
     memory: Memory,
@@ -347,6 +352,14 @@ impl Lookup {
             }
             DispatcherToLookup::FilterLines { session, lines } => {
                 lookup.filters.lines(responder, session, lines);
+            }
+            DispatcherToLookup::ForwardedSender { sender, recipient } => {
+                let now = Timestamp::now();
+                let sender = match &self.srs {
+                    Some(srs) => srs.rewrite(sender, &recipient, now),
+                    None => sender,
+                };
+                reply(responder, &LookupToDispatcher::ForwardedSender(sender));
             }
             DispatcherToLookup::Host { name } => {
                 tokio::spawn(async move {

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use platform::Role;
 use platform::privilege::is_root;
 use platform::users::{group_by_name, user_by_name, user_by_uid};
+use zeroize::Zeroizing;
 
 use super::options::{Options, Pausable};
 use super::reload::{Again, Next};
 use super::surroundings::{Files, Machine};
-use crate::config::{self, Config, Endpoint, Reading};
+use crate::config::{self, Config, Endpoint, Reading, Secret};
 use crate::ipc::message::lookup::ROUTE_KEY;
-use crate::ipc::message::parent::{RoleKeys, Setup, SuspectLists, Switches};
+use crate::ipc::message::parent::{RoleKeys, Setup, SrsKeys, SuspectLists, Switches};
 use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
 use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
@@ -177,10 +178,16 @@ impl Prepared {
     pub fn setup_for(&self, role: Role) -> Setup {
         let mut setup = self.setup.clone();
         setup.keys = match role {
-            Role::Lookup => RoleKeys { route: Some(self.route_key.clone()), job: None },
-            Role::Queue => {
-                RoleKeys { route: Some(self.route_key.clone()), job: Some(self.job_key.clone()) }
-            }
+            Role::Lookup => RoleKeys {
+                route: Some(self.route_key.clone()),
+                srs: srs_keys(&self.config),
+                ..RoleKeys::default()
+            },
+            Role::Queue => RoleKeys {
+                route: Some(self.route_key.clone()),
+                job: Some(self.job_key.clone()),
+                ..RoleKeys::default()
+            },
             _ => RoleKeys::default(),
         };
         setup
@@ -236,6 +243,13 @@ impl Prepared {
             }
         }
     }
+}
+
+/// What the configuration that roles are sent leaves out.
+fn srs_keys(config: &Config) -> Option<SrsKeys> {
+    let secret = |secret: &Secret| Zeroizing::new(secret.reveal().to_owned());
+    let key = config.srs.key.as_ref().map(secret)?;
+    Some(SrsKeys { key, backup: config.srs.backup_key.as_ref().map(secret) })
 }
 
 fn text_of(path: &Path) -> Result<String, PrepareError> {

@@ -11,5 +11,6 @@ pub mod reply;
 pub mod sasl;
 pub mod scram;
 pub mod server_reply;
+pub mod srs;
 pub mod stuffing;
 pub mod trace;

@@ -211,7 +211,7 @@ async fn start_lookup(
         rootless: true,
         daemon_user: "_smtpd".to_owned(),
         overridden: Vec::new(),
-        keys: RoleKeys { route: Some(key(1)), job: None },
+        keys: RoleKeys { route: Some(key(1)), ..RoleKeys::default() },
         switches: Switches::default(),
         descriptors: 1024,
         spool: directory.to_str().unwrap().to_owned(),

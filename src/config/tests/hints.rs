@@ -140,13 +140,13 @@ fn all_errors_of_a_file_are_found_in_one_run() {
 // same.
 #[test]
 fn what_has_no_effect_yet_comes_after_what_is_wrong() {
-    let text = "srs key x\nfoo\nqueue compression\nmatch reject\n";
+    let text = "policy x\nfoo\nqueue compression\nmatch reject\n";
     let all = files(text).reading(&[]).diagnostics;
     assert!(all.has_errors());
-    let expected = "main:2: syntax error\nmain:1: srs: not supported yet\n\
+    let expected = "main:2: syntax error\nmain:1: policy: not supported yet\n\
                     main:3: queue compression: not supported yet\n";
     assert_eq!(all.to_string(), expected);
-    let only = load_with("srs key x\nmatch reject\n", &[]).unwrap_err();
+    let only = load_with("policy x\nmatch reject\n", &[]).unwrap_err();
     assert!(only.are_fatal() && !only.has_errors());
 }
 

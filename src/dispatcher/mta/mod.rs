@@ -42,7 +42,7 @@ pub use limits::{Family, LimitTable, Limits};
 pub use network::{RouteId, RouteStatus};
 pub use shell::{Mta, RelayStatus};
 
-use crate::model::Envelope;
+use crate::model::{Envelope, ReversePath};
 
 /// What the configuration says about outgoing mail.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,8 @@ pub struct Settings {
 pub struct RelayJob {
     /// The envelope; its kind is [`crate::model::DeliveryKind::Relay`].
     pub envelope: Envelope,
+    /// The sender to announce; `None` is that of the envelope, as `mail-from` leaves it.
+    pub sender: Option<ReversePath>,
     /// The message; jobs of one message share it.
     pub body: Body,
 }

@@ -13,16 +13,24 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use self::choice::Choice;
+use super::RelayJob;
 use super::action::RelayKey;
-use super::body::Body;
 use super::directory::{Event, Release};
 use super::limits::Limits;
 use super::network::{AddressText, Network, RouteId, Usage, Wait};
 use super::task::Task;
-use crate::model::{Envelope, MessageId};
+use crate::model::{MessageId, ReversePath};
 
 /// Addresses are looked up again after this long; the resolver's cache knows how long they hold.
 const STALE: Duration = Duration::from_secs(300);
+
+/// What envelopes must have in common to share a task.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct TaskKey {
+    message: MessageId,
+    /// The sender that is announced.
+    sender: ReversePath,
+}
 
 /// An address that takes mail for the relay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -177,8 +185,8 @@ pub struct Relay {
     /// Its limits.
     pub limits: Limits,
     preparation: Preparation,
-    waiting: HashMap<MessageId, Task>,
-    order: VecDeque<MessageId>,
+    waiting: HashMap<TaskKey, Task>,
+    order: VecDeque<TaskKey>,
     usage: Usage,
     /// Sessions that wait for a task.
     idle: usize,
@@ -245,32 +253,34 @@ impl Relay {
     }
 
     /// Brings an envelope; envelopes of one message that wait together become one task.
-    pub fn push(&mut self, envelope: Envelope, body: Body) -> Pushed {
+    pub fn push(&mut self, job: RelayJob) -> Pushed {
         if self.on_hold || self.order.len() >= self.limits.task_hiwat {
             let begins = !self.on_hold;
             self.on_hold = true;
             self.has_held = true;
             return Pushed::Held { begins };
         }
-        let message = envelope.id.message();
-        if let Some(task) = self.waiting.get_mut(&message) {
+        let RelayJob { envelope, sender, body } = job;
+        let sender = match (sender, &self.key.action.mail_from) {
+            (Some(sender), _) => sender,
+            (None, Some(rewrite)) => rewrite.apply(&envelope.origin.sender),
+            (None, None) => envelope.origin.sender.clone(),
+        };
+        let key = TaskKey { message: envelope.id.message(), sender };
+        if let Some(task) = self.waiting.get_mut(&key) {
             task.envelopes.push(envelope);
             return Pushed::Waits;
         }
-        let rewrite = self.key.action.mail_from.as_ref();
-        let sender = match rewrite {
-            Some(rewrite) => rewrite.apply(&envelope.origin.sender),
-            None => envelope.origin.sender.clone(),
-        };
-        self.order.push_back(message);
-        self.waiting.insert(message, Task { sender, envelopes: vec![envelope], body });
+        let task = Task { sender: key.sender.clone(), envelopes: vec![envelope], body };
+        self.order.push_back(key.clone());
+        self.waiting.insert(key, task);
         Pushed::Waits
     }
 
     /// The next task for a session, and what the scheduler may release for it.
     pub fn take(&mut self) -> Option<(Task, Option<Event>)> {
-        let message = self.order.pop_front()?;
-        let task = self.waiting.remove(&message)?;
+        let key = self.order.pop_front()?;
+        let task = self.waiting.remove(&key)?;
         Some((task, self.release()))
     }
 
@@ -291,8 +301,7 @@ impl Relay {
 
     /// Takes everything that waits away, because the relay failed.
     pub fn drain(&mut self) -> (Vec<Task>, Option<Event>) {
-        let tasks =
-            self.order.drain(..).filter_map(|message| self.waiting.remove(&message)).collect();
+        let tasks = self.order.drain(..).filter_map(|key| self.waiting.remove(&key)).collect();
         self.on_hold = false;
         let held = std::mem::take(&mut self.has_held);
         let event =

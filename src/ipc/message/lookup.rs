@@ -137,6 +137,14 @@ pub enum DispatcherToLookup {
         /// wait for output.
         lines: Blob,
     },
+    /// The sender to announce for forwarded mail, on a relay that rewrites it (answered by
+    /// [`LookupToDispatcher::ForwardedSender`]).
+    ForwardedSender {
+        /// The sender as it came.
+        sender: Mailbox,
+        /// The recipient that it came for, whose domain the new sender has.
+        recipient: Mailbox,
+    },
     /// Addresses of a host (answered by [`LookupToDispatcher::Exchanges`], preference 0).
     Host {
         /// Its name, or an address literal.
@@ -248,6 +256,8 @@ pub enum LookupToDispatcher {
         /// What comes next.
         flow: LineFlow,
     },
+    /// The sender to announce; the same if it cannot be rewritten.
+    ForwardedSender(Mailbox),
     /// The list, or one entry where a program takes turns; `None` if the table could not be read.
     List(Option<Vec<String>>),
     /// With what the users of a table can log in, besides PLAIN and LOGIN.

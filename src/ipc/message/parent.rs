@@ -4,6 +4,7 @@
 
 use platform::Role;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::reader::Reads;
 use super::spawner::UserAnswer;
@@ -212,6 +213,23 @@ pub struct RoleKeys {
     pub route: Option<Key>,
     /// Seals jobs: queue.
     pub job: Option<Key>,
+    /// Signs the senders of forwarded mail: lookup.
+    pub srs: Option<SrsKeys>,
+}
+
+/// What signs the senders of forwarded mail. Wiped when dropped, never printed.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct SrsKeys {
+    /// `srs key`
+    pub key: Zeroizing<String>,
+    /// `srs key backup`: what it signed is still believed.
+    pub backup: Option<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for SrsKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SrsKeys(…)")
+    }
 }
 
 /// What an administrator switched. Survives the end of every role.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::super::address::Address;
 use super::super::expand::{
     Contents, Delivery, DeliveryKind, Expansion, Note, Reading, Refusal, Step, Target,
@@ -24,8 +26,14 @@ const TEMPORARY: &str = "451 Temporary failure";
 impl Lookup {
     /// Expands as far as tables in memory go; what has to be asked or read goes on in a task.
     pub(super) fn expand(self: &Arc<Self>, job: Job, responder: Responding) {
-        let recipient = Address::new(job.recipient.local(), job.recipient.domain());
-        let mut expansion = Expansion::new(recipient, &self.setup.daemon_user);
+        let address = |mailbox: &Mailbox| Address::new(mailbox.local(), mailbox.domain());
+        let (sender, recipient) = (&job.sender, &job.recipient);
+        let original =
+            self.srs.as_ref().and_then(|srs| srs.turn_back(sender, recipient, Timestamp::now()));
+        let mut expansion = match &original {
+            Some(original) => Expansion::of_own(address(original), &self.setup.daemon_user),
+            None => Expansion::new(address(recipient), &self.setup.daemon_user),
+        };
         let mut step = self.advance(&job, &mut expansion, None);
         while let Step::Ask(question) = &step
             && let Some(known) = self.known(question)

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::dispatcher::mta::action::{RelayAction, Target};
+use crate::dispatcher::mta::body::Body;
 use crate::dispatcher::mta::fixture::envelope;
 use crate::dispatcher::mta::limits::Family;
 use crate::dispatcher::mta::url::RelayUrl;
-use crate::model::{EnvelopeId, ReversePath};
+use crate::model::{Envelope, EnvelopeId, ReversePath};
 
 fn action(target: Target) -> Arc<RelayAction> {
     Arc::new(RelayAction {
@@ -30,8 +31,8 @@ fn host_key() -> RelayKey {
     RelayKey::smart_host(&url, action(Target::Host("smtp://relay.test:2525".into())))
 }
 
-fn body() -> Body {
-    Body::Memory(Arc::from(&b"x\n"[..]))
+fn job(envelope: Envelope) -> RelayJob {
+    RelayJob { envelope, sender: None, body: Body::Memory(Arc::from(&b"x\n"[..])) }
 }
 
 /// A relay, its network and a clock.
@@ -90,7 +91,7 @@ impl World {
             self.messages += 1;
             let mut envelope = envelope(1, "a@r.test");
             envelope.id = EnvelopeId::new((self.messages << 32) + 1).unwrap();
-            last = Some(self.relay.push(envelope, body()));
+            last = Some(self.relay.push(job(envelope)));
         }
         last
     }
@@ -129,11 +130,11 @@ impl World {
 fn envelopes_of_one_message_that_wait_together_are_one_task() {
     let mut world = World::new(host_key(), &Limits::default());
     for (low, recipient) in [(1, "a@r.test"), (2, "b@r.test")] {
-        assert_eq!(world.relay.push(envelope(low, recipient), body()), Pushed::Waits);
+        assert_eq!(world.relay.push(job(envelope(low, recipient))), Pushed::Waits);
     }
     let mut other = envelope(1, "c@r.test");
     other.id = EnvelopeId::new(0x2_0000_0001).unwrap();
-    world.relay.push(other, body());
+    world.relay.push(job(other));
     assert_eq!(world.relay.waiting(), 2);
     let (task, event) = world.relay.take().unwrap();
     assert_eq!((task.envelopes.len(), event), (2, None));
@@ -150,11 +151,11 @@ fn a_task_has_the_sender_that_the_action_gives() {
     let mut key = host_key();
     Arc::make_mut(&mut key.action).mail_from = Some(rewrite);
     let mut world = World::new(key, &Limits::default());
-    world.relay.push(envelope(1, "a@r.test"), body());
+    world.relay.push(job(envelope(1, "a@r.test")));
     assert_eq!(world.relay.take().unwrap().0.sender.as_str(), "sender@rewritten.test");
     let mut bounce = envelope(1, "a@r.test");
     bounce.origin.sender = ReversePath::NULL;
-    world.relay.push(bounce, body());
+    world.relay.push(job(bounce));
     assert!(world.relay.take().unwrap().0.sender.is_null());
 }
 

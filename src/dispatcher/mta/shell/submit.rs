@@ -108,7 +108,7 @@ impl Batch<'_> {
         let (pushed, number) = loop {
             let mut relay = post.lock();
             if !post.is_gone() {
-                break (relay.push(job.envelope, job.body), relay.id);
+                break (relay.push(job), relay.id);
             }
             // The relay was over and has left the table: there will be a new one.
             drop(relay);

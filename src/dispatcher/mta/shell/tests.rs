@@ -141,7 +141,7 @@ impl Out {
             let mut envelope = envelope(low, recipient);
             envelope.id = EnvelopeId::new((number << 32) + low).unwrap();
             envelope.route.recipient = Mailbox::parse(recipient).unwrap();
-            RelayJob { envelope, body: body.clone() }
+            RelayJob { envelope, sender: None, body: body.clone() }
         });
         self.mta.submit(jobs.collect());
     }
