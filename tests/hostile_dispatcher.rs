@@ -23,7 +23,7 @@ use pillarbox::ipc::message::queue::{
 use pillarbox::ipc::message::worker::{JobRecord, Method, identity_key};
 use pillarbox::ipc::seal::Sealed;
 use pillarbox::model::envelope::{
-    DeliveryKind, Exec, LocalDelivery, Origin, RecipientDsn, Route, Source,
+    DeliveryKind, Exec, LocalDelivery, Origin, RecipientDsn, Route, Smtputf8, Source,
 };
 use pillarbox::model::outcome::Outcome;
 use pillarbox::model::{Mailbox, MessageId, ReversePath};
@@ -62,6 +62,7 @@ fn origin() -> Origin {
         authenticated: false,
         ret: None,
         envid: None,
+        smtputf8: Smtputf8::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::model::Envelope;
-use crate::model::envelope::{BounceKind, DeliveryKind, Exec, LocalDelivery, Ret};
+use crate::model::envelope::{BounceKind, DeliveryKind, Exec, LocalDelivery, Ret, Smtputf8};
 
 /// Version of the form.
 const VERSION: u32 = 3;
@@ -127,8 +127,11 @@ fn fields(envelope: &Envelope, held: Option<&str>) -> Vec<(&'static str, Field)>
 }
 
 fn flags(envelope: &Envelope) -> String {
-    let flags =
-        [(envelope.origin.authenticated, "authenticated"), (envelope.route.internal, "internal")];
+    let flags = [
+        (envelope.origin.authenticated, "authenticated"),
+        (envelope.route.internal, "internal"),
+        (envelope.origin.smtputf8 != Smtputf8::Absent, "smtputf8"),
+    ];
     let set: Vec<&str> = flags.iter().filter_map(|(holds, name)| holds.then_some(*name)).collect();
     set.join(" ")
 }
@@ -165,7 +168,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::envelope::{Notify, Origin, Progress, RecipientDsn, Route, Source};
+    use crate::model::envelope::{Notify, Origin, Progress, RecipientDsn, Route, Smtputf8, Source};
     use crate::model::outcome::EnhancedStatus;
     use crate::model::{Mailbox, ReversePath};
 
@@ -184,6 +187,7 @@ mod tests {
                 authenticated: true,
                 ret: Some(Ret::Headers),
                 envid: Some("envid1".into()),
+                smtputf8: Smtputf8::default(),
             },
             route: Route {
                 recipient: mailbox("alice@f75.test"),

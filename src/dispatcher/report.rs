@@ -64,9 +64,10 @@ async fn load(shared: &Shared, report: &Report) -> Option<Vec<u8>> {
 async fn converse(stream: DuplexStream, report: &Report, text: &[u8]) -> Result<(), Refused> {
     let mut stream = BufReader::new(stream);
     expect(&mut stream, '2').await?;
+    let smtputf8 = if report.recipient.as_str().is_ascii() { "" } else { " SMTPUTF8" };
     let commands = [
         (format!("EHLO {}\r\n", report.smtp_name), '2'),
-        ("MAIL FROM: <>\r\n".to_owned(), '2'),
+        (format!("MAIL FROM: <>{smtputf8}\r\n"), '2'),
         (format!("RCPT TO: <{}>\r\n", report.recipient), '2'),
         ("DATA\r\n".to_owned(), '3'),
     ];

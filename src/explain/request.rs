@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint, LocalAddress};
 use crate::lookup::address::Address;
 use crate::lookup::rules::{Client, Session};
 use crate::model::{Mailbox, ReversePath};
-use crate::proto::address::{forward_path, reverse_path};
+use crate::proto::address::{Charset, forward_path, reverse_path};
 
 /// What is to be explained.
 #[derive(Clone, Debug)]
@@ -71,14 +71,14 @@ impl Request {
         let domain = &config.server_name;
         let sender = match words.from {
             None => ReversePath::NULL,
-            Some(text) => complete(text, |path| reverse_path(path, domain).ok())
+            Some(text) => complete(text, |path| reverse_path(path, domain, Charset::Utf8).ok())
                 .ok_or_else(|| RequestError::Address { key: "from", value: text.to_owned() })?,
         };
         let recipients: Vec<Mailbox> = words
             .rcpt
             .iter()
             .map(|text| {
-                complete(text, |path| forward_path(path, domain).ok())
+                complete(text, |path| forward_path(path, domain, Charset::Utf8).ok())
                     .ok_or_else(|| RequestError::Address { key: "rcpt", value: (*text).to_owned() })
             })
             .collect::<Result<_, _>>()?;

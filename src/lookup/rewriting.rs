@@ -1,7 +1,8 @@
 //! Senders of forwarded mail: rewritten on the way out, turned back when a report comes for one.
 //!
 //! Only the lookup role holds the keys; the dispatcher asks for each forwarded message when it is
-//! about to be sent, so that the day in an address is that of the attempt.
+//! about to be sent, so that the day in an address is that of the attempt. One that was taken over
+//! could have any sender signed, which lets it do no more than it can: send mail to anybody.
 //!
 //! Source: the SMTP page of the specification, 4.2.
 

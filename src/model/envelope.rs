@@ -53,6 +53,35 @@ pub struct Origin {
     pub ret: Option<Ret>,
     /// The client's identifier of the transaction, as received (RFC 3461, section 4.4).
     pub envid: Option<String>,
+    /// Whether the message was handed in with SMTPUTF8.
+    pub smtputf8: Smtputf8,
+}
+
+/// Whether a message was handed in with SMTPUTF8 (RFC 6531), which a server must offer to get what
+/// is not ASCII of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Smtputf8 {
+    /// It was not: addresses are in ASCII, and headers count as if they were.
+    #[default]
+    Absent,
+    /// It was, and its headers are in ASCII.
+    Addresses,
+    /// It was, and its headers are not in ASCII.
+    Headers,
+}
+
+impl Envelope {
+    /// Whether a server must offer SMTPUTF8 to get this envelope from `sender`.
+    #[must_use]
+    pub fn needs_smtputf8(&self, sender: &ReversePath) -> bool {
+        match self.origin.smtputf8 {
+            Smtputf8::Absent => false,
+            Smtputf8::Addresses => {
+                !sender.as_str().is_ascii() || !self.route.destination.as_str().is_ascii()
+            }
+            Smtputf8::Headers => true,
+        }
+    }
 }
 
 /// Where a client connected from.

@@ -1,7 +1,7 @@
 //! Parameters of MAIL and RCPT.
 //!
 //! Sources: RFC 1870 (SIZE), RFC 3461 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 section 5 (AUTH),
-//! RFC 6152 (BODY); the SMTP page of the specification, 1.7.
+//! RFC 6152 (BODY), RFC 6531 (SMTPUTF8); the SMTP page of the specification, 1.7.
 
 use crate::model::envelope::{Notify, RecipientDsn, Ret};
 use crate::proto::reply;
@@ -16,6 +16,8 @@ pub const MAX_ORCPT: usize = 500;
 pub struct Offered {
     /// RET, ENVID, NOTIFY and ORCPT.
     pub dsn: bool,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
     /// Largest value of SIZE.
     pub max_message_size: u64,
 }
@@ -27,6 +29,8 @@ pub struct MailParameters {
     pub ret: Option<Ret>,
     /// The client's identifier of the transaction.
     pub envid: Option<String>,
+    /// Whether addresses and headers may be in UTF-8.
+    pub smtputf8: bool,
 }
 
 /// A parameter was refused, with this reply.
@@ -56,6 +60,7 @@ pub fn mail(text: &[u8], offered: Offered) -> Result<MailParameters, Refused> {
                     parameters.ret = Some(Ret::Full);
                 }
             }
+            (b"SMTPUTF8", None) if offered.smtputf8 => parameters.smtputf8 = true,
             (b"ENVID", Some(envid)) if offered.dsn => parameters.envid = Some(check_envid(envid)?),
             _ => return Err(unsupported()),
         }
@@ -172,14 +177,15 @@ fn notify_bits(words: &[u8]) -> u8 {
 mod tests {
     use super::*;
 
-    const OFFERED: Offered = Offered { dsn: true, max_message_size: 36_700_160 };
+    const OFFERED: Offered = Offered { dsn: true, smtputf8: true, max_message_size: 36_700_160 };
     const NO_DSN: Offered = Offered { dsn: false, ..OFFERED };
+    const NO_UTF8: Offered = Offered { smtputf8: false, ..OFFERED };
 
     // Proves: smtp cases 67-77 (the parameters).
     #[test]
     fn parameters_of_mail() {
         let keep = |ret: Option<Ret>, envid: Option<&str>| {
-            Ok(MailParameters { ret, envid: envid.map(str::to_owned) })
+            Ok(MailParameters { ret, envid: envid.map(str::to_owned), smtputf8: false })
         };
         let nothing = || keep(None, None);
         let unsupported = |option: &str| {
@@ -204,7 +210,10 @@ mod tests {
             ("  body=7bit ", OFFERED, nothing()),
             (" BODY=BINARYMIME", OFFERED, unsupported("BODY=BINARYMIME")),
             (" AUTH=<>", OFFERED, nothing()),
-            (" SMTPUTF8", OFFERED, unsupported("SMTPUTF8")),
+            (" SMTPUTF8", OFFERED, Ok(MailParameters { smtputf8: true, ..Default::default() })),
+            (" smtputf8", OFFERED, Ok(MailParameters { smtputf8: true, ..Default::default() })),
+            (" SMTPUTF8=1", OFFERED, unsupported("SMTPUTF8=1")),
+            (" SMTPUTF8", NO_UTF8, unsupported("SMTPUTF8")),
             (" RET=HDRS ENVID=abc", OFFERED, keep(Some(Ret::Headers), Some("abc"))),
             (" ret=full", OFFERED, keep(Some(Ret::Full), None)),
             (" RET=FOO", OFFERED, nothing()),

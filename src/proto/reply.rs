@@ -103,6 +103,8 @@ pub const NOT_COMPLIANT: &str =
 pub const DECLARED_TOO_BIG: &str = "552 5.3.4 Message too big for system";
 /// A sender that is not an address.
 pub const BAD_SENDER: &str = "553 5.1.0 Sender address syntax error";
+/// A recipient that is not ASCII, where MAIL had no SMTPUTF8 (RFC 6531, section 3.5).
+pub const NOT_ASCII: &str = "553 5.6.7 Non-ASCII address not permitted: MAIL had no SMTPUTF8";
 /// NOTIFY of RCPT has NEVER and something else.
 pub const NEVER_COMBINED: &str = "553 NOTIFY option NEVER cannot be combined with other options";
 /// ORCPT of RCPT is not `type;xtext`.

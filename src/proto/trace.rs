@@ -84,12 +84,22 @@ pub struct Protocol {
     pub secure: bool,
     /// Whether the client has logged in, or is local.
     pub authenticated: bool,
+    /// Whether the message was handed in with SMTPUTF8 (RFC 6531, section 4.3).
+    pub utf8: bool,
 }
 
 impl Protocol {
     /// The name.
     #[must_use]
     pub fn name(self) -> &'static str {
+        if self.utf8 {
+            return match (self.secure, self.authenticated) {
+                (false, false) => "UTF8SMTP",
+                (false, true) => "UTF8SMTPA",
+                (true, false) => "UTF8SMTPS",
+                (true, true) => "UTF8SMTPSA",
+            };
+        }
         match (self.extended, self.secure, self.authenticated) {
             (false, false, false) => "SMTP",
             (false, false, true) => "SMTPA",
@@ -126,6 +136,21 @@ pub enum Login<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn protocols_with_smtputf8_have_names_of_their_own() {
+        let plain = Protocol { utf8: true, ..Protocol::default() };
+        let cases = [
+            (plain, "UTF8SMTP"),
+            (Protocol { extended: true, ..plain }, "UTF8SMTP"),
+            (Protocol { authenticated: true, ..plain }, "UTF8SMTPA"),
+            (Protocol { secure: true, ..plain }, "UTF8SMTPS"),
+            (Protocol { secure: true, authenticated: true, ..plain }, "UTF8SMTPSA"),
+        ];
+        for (protocol, expected) in cases {
+            assert_eq!(protocol.name(), expected);
+        }
+    }
 
     // Proves: the shapes of smtp cases 108, 128 and 138.
     #[test]
@@ -211,7 +236,7 @@ mod tests {
     #[test]
     fn the_name_of_the_protocol_tells_how_the_session_was() {
         let named = |extended, secure, authenticated| {
-            Protocol { extended, secure, authenticated }.name().to_owned()
+            Protocol { extended, secure, authenticated, utf8: false }.name().to_owned()
         };
         for extended in [false, true] {
             for secure in [false, true] {

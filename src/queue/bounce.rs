@@ -4,12 +4,13 @@
 //! when a group is complete; the dispatcher submits the text as a message with a null sender.
 //!
 //! Sources: the queue page of the specification, section 4; RFC 3461 (what a client may ask for),
-//! RFC 3462 (`multipart/report`), RFC 3464 (`message/delivery-status`), RFC 3834.
+//! RFC 3462 (`multipart/report`), RFC 3464 (`message/delivery-status`), RFC 3834, RFC 6533 (what is
+//! not in ASCII).
 //! Limits: none of its own; the caller bounds the number of envelopes in a group.
 
 mod text;
 
-use crate::model::envelope::{BounceKind, Notify, Ret};
+use crate::model::envelope::{BounceKind, Notify, Ret, Smtputf8};
 use crate::model::outcome::EnhancedStatus;
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, Mailbox, MessageId};
 
@@ -137,6 +138,8 @@ pub struct BounceGroup {
     pub key: GroupKey,
     /// Who gets the report: the sender of the original message.
     pub to: Mailbox,
+    /// Whether the report speaks of addresses or copies headers that are not in ASCII (RFC 6533).
+    pub international: bool,
     /// What is reported about each recipient, in the order in which they came.
     pub recipients: Vec<Reported>,
 }
@@ -161,7 +164,10 @@ impl BounceGroup {
         let key = GroupKey::of(envelope)?;
         let to = envelope.origin.sender.0.clone()?;
         let first = Reported::of(envelope, key.kind);
-        Some(Self { key, to, recipients: vec![first] })
+        let international = envelope.origin.smtputf8 == Smtputf8::Headers
+            || !to.as_str().is_ascii()
+            || !first.recipient.as_str().is_ascii();
+        Some(Self { key, to, international, recipients: vec![first] })
     }
 
     /// The log line when the report was not accepted: the group is dropped after a permanent
@@ -179,7 +185,9 @@ impl BounceGroup {
 
     /// Adds an envelope with the same [`GroupKey`].
     pub fn add(&mut self, envelope: &Envelope) {
-        self.recipients.push(Reported::of(envelope, self.key.kind));
+        let reported = Reported::of(envelope, self.key.kind);
+        self.international |= !reported.recipient.as_str().is_ascii();
+        self.recipients.push(reported);
     }
 }
 

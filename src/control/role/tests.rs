@@ -24,7 +24,9 @@ use crate::ipc::message::parent::{Administration, RoleToParent, Status};
 use crate::ipc::message::queue::BodyPiece;
 use crate::ipc::message::scheduler::{ControlToScheduler, ListedEnvelope, SchedulerToControl};
 use crate::ipc::message::statistics::Snapshot;
-use crate::model::envelope::{DeliveryKind, Origin, Progress, RecipientDsn, Route, Source};
+use crate::model::envelope::{
+    DeliveryKind, Origin, Progress, RecipientDsn, Route, Smtputf8, Source,
+};
 use crate::model::{Envelope, EnvelopeId, Mailbox, MessageId, ReversePath};
 
 /// Envelopes in the queue that the test plays.
@@ -62,6 +64,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
             authenticated: true,
             ret: None,
             envid: None,
+            smtputf8: Smtputf8::default(),
         },
         route: Route {
             recipient: recipient.clone(),

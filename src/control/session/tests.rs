@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::ipc::message::client::{HoldReason, ListedState, Unfit};
-use crate::model::envelope::{DeliveryKind, Origin, Progress, RecipientDsn, Route, Source};
+use crate::model::envelope::{
+    DeliveryKind, Origin, Progress, RecipientDsn, Route, Smtputf8, Source,
+};
 use crate::model::{Mailbox, ReversePath, limits};
 
 fn session() -> Session {
@@ -41,6 +43,7 @@ fn envelope(id: EnvelopeId, error: &str) -> Envelope {
             authenticated: true,
             ret: None,
             envid: None,
+            smtputf8: Smtputf8::default(),
         },
         route: Route {
             recipient: recipient.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::body::Body;
 use super::task::Task;
-use crate::model::envelope::{Origin, Progress, RecipientDsn, Route, Source};
+use crate::model::envelope::{Origin, Progress, RecipientDsn, Route, Smtputf8, Source};
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, Mailbox};
 
 /// Envelope number `low` of message 1, from `sender@md.test`.
@@ -23,6 +23,7 @@ pub fn envelope(low: u64, recipient: &str) -> Envelope {
             authenticated: false,
             ret: None,
             envid: None,
+            smtputf8: Smtputf8::default(),
         },
         route: Route {
             recipient: recipient.clone(),
@@ -41,5 +42,5 @@ pub fn task(recipients: &[&str], body: &[u8]) -> Task {
     let envelopes: Vec<Envelope> =
         recipients.iter().zip(1..).map(|(recipient, low)| envelope(low, recipient)).collect();
     let sender = envelopes[0].origin.sender.clone();
-    Task { sender, envelopes, body: Body::Memory(Arc::from(body)) }
+    Task { sender, envelopes, smtputf8: false, body: Body::Memory(Arc::from(body)) }
 }

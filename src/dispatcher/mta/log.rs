@@ -47,7 +47,7 @@ impl fmt::Display for DeliveryLine<'_> {
         }
         let result = match self.verdict.class {
             Class::Ok { .. } => "Ok",
-            Class::PermFail => "PermFail",
+            Class::NotAscii | Class::PermFail => "PermFail",
             Class::TempFail { .. } => "TempFail",
         };
         write!(f, " relay=\"{}\" delay={}", self.relay, Span(self.delay))?;

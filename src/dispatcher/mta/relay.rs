@@ -30,6 +30,8 @@ struct TaskKey {
     message: MessageId,
     /// The sender that is announced.
     sender: ReversePath,
+    /// One that is in ASCII must not fail with others that are not.
+    smtputf8: bool,
 }
 
 /// An address that takes mail for the relay.
@@ -266,12 +268,14 @@ impl Relay {
             (None, Some(rewrite)) => rewrite.apply(&envelope.origin.sender),
             (None, None) => envelope.origin.sender.clone(),
         };
-        let key = TaskKey { message: envelope.id.message(), sender };
+        let smtputf8 = envelope.needs_smtputf8(&sender);
+        let key = TaskKey { message: envelope.id.message(), sender, smtputf8 };
         if let Some(task) = self.waiting.get_mut(&key) {
             task.envelopes.push(envelope);
             return Pushed::Waits;
         }
-        let task = Task { sender: key.sender.clone(), envelopes: vec![envelope], body };
+        let sender = key.sender.clone();
+        let task = Task { sender, envelopes: vec![envelope], smtputf8, body };
         self.order.push_back(key.clone());
         self.waiting.insert(key, task);
         Pushed::Waits

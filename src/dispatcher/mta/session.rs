@@ -82,6 +82,8 @@ pub enum Class {
         /// It was told what the client wants to be told about.
         dsn_relayed: bool,
     },
+    /// Never again: the server does not offer SMTPUTF8, which the envelope needs.
+    NotAscii,
     /// Never again.
     PermFail,
     /// Later.
@@ -114,6 +116,7 @@ impl Verdict {
 struct Extensions {
     dsn: bool,
     pipelining: bool,
+    smtputf8: bool,
     /// Largest message in bytes; 0 for no limit.
     size: u64,
 }
@@ -217,9 +220,15 @@ impl Session {
     /// Sends a task. Only after [`Action::Ready`], once, and not after [`Action::Close`].
     pub fn begin(&mut self, task: Arc<Task>) {
         let size = self.extensions.size;
-        if size != 0 && task.body.size() > size {
-            let verdict =
-                Verdict { class: Class::PermFail, text: "message too large for peer".to_owned() };
+        let refused = if size != 0 && task.body.size() > size {
+            Some((Class::PermFail, "message too large for peer"))
+        } else if task.smtputf8 && !self.extensions.smtputf8 {
+            Some((Class::NotAscii, "SMTPUTF8 required but not supported by remote host"))
+        } else {
+            None
+        };
+        if let Some((class, text)) = refused {
+            let verdict = Verdict { class, text: text.to_owned() };
             for index in 0..task.envelopes.len() {
                 self.settled(index, verdict.clone());
             }
@@ -290,8 +299,8 @@ impl Session {
             State::Ehlo => self.say_hello("HELO", State::Helo),
             State::Helo | State::Lhlo if reply.is_positive() => {
                 if matches!(self.state, State::Lhlo) {
-                    let pipelining = Extensions::offered(reply).pipelining;
-                    self.extensions = Extensions { pipelining, ..Extensions::default() };
+                    let Extensions { pipelining, smtputf8, .. } = Extensions::offered(reply);
+                    self.extensions = Extensions { pipelining, smtputf8, ..Extensions::default() };
                 }
                 self.ready();
             }
@@ -361,6 +370,8 @@ impl Extensions {
                 offered.dsn = true;
             } else if keyword.eq_ignore_ascii_case("PIPELINING") {
                 offered.pipelining = true;
+            } else if keyword.eq_ignore_ascii_case("SMTPUTF8") {
+                offered.smtputf8 = true;
             } else if keyword.eq_ignore_ascii_case("SIZE") {
                 offered.size = words.next().and_then(|size| size.parse().ok()).unwrap_or(0);
             }

@@ -414,6 +414,10 @@ pub(super) fn outcome(verdict: &Verdict) -> Outcome {
         |class| Failure { text: verdict.text.clone(), status: EnhancedStatus::new(class, 0, 0) };
     match verdict.class {
         Class::Ok { dsn_relayed } => Outcome::Delivered { dsn_relayed },
+        Class::NotAscii => Outcome::Permanent(Failure {
+            text: verdict.text.clone(),
+            status: EnhancedStatus::new(5, 6, 7),
+        }),
         Class::PermFail => Outcome::Permanent(failure(5)),
         Class::TempFail { .. } => Outcome::Temporary(failure(4)),
     }

@@ -10,6 +10,8 @@ pub struct Task {
     pub sender: ReversePath,
     /// At least one envelope; all of one message.
     pub envelopes: Vec<Envelope>,
+    /// Whether the server must offer SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
     /// The message.
     pub body: Body,
 }

@@ -185,7 +185,10 @@ impl Session {
             let refused = refusal_of(chunks.pipeline.fault(), transaction.refusal);
             chunks.failed = refused.map(Cow::Borrowed);
         }
-        match chunks.failed.clone() {
+        let ascii = chunks.pipeline.has_ascii_headers();
+        let failed = chunks.failed.clone();
+        transaction.note_headers(ascii);
+        match failed {
             None if chunk.last => self.end_of_content(None, COMMAND, output),
             None => {
                 let text = format!("250 2.0.0 {} octets received", chunk.size);

@@ -16,12 +16,13 @@ use super::state::{Greeting, Mail, Outcome, State};
 use super::transaction::Transaction;
 use crate::filter::{Event, Phase, bracketed};
 use crate::message::{Additions, Framing, Options, Pipeline};
-use crate::model::envelope::Origin;
+use crate::model::envelope::{Origin, Smtputf8};
 use crate::model::{Mailbox, ReversePath};
+use crate::proto::address::{self, Charset};
 use crate::proto::command::{self, Command, Verb};
 use crate::proto::parameter::{self, Offered};
+use crate::proto::reply;
 use crate::proto::trace::{self, Received};
-use crate::proto::{address, reply};
 use crate::time::time_to_text;
 
 impl Session {
@@ -173,6 +174,9 @@ impl Session {
                 return Outcome::Reply(refused.0.into());
             }
         };
+        if !parameters.smtputf8 && !path_in(argument, rest).is_ascii() {
+            return reply::BAD_SENDER.into();
+        }
         self.check_sender(Box::new(Mail { sender, parameters }))
     }
 
@@ -189,7 +193,8 @@ impl Session {
         if self.messages >= self.settings.max_messages {
             return Err(reply::TOO_MANY_MESSAGES);
         }
-        address::reverse_path(argument, self.server_name()).map_err(|_| reply::BAD_SENDER)
+        address::reverse_path(argument, self.server_name(), self.charset())
+            .map_err(|_| reply::BAD_SENDER)
     }
 
     fn recipient(&mut self, argument: &[u8]) -> Outcome {
@@ -218,9 +223,19 @@ impl Session {
         if transaction.recipients.len() >= self.settings.max_recipients {
             return Err(reply::TOO_MANY_RECIPIENTS);
         }
-        let (recipient, rest) = address::forward_path(argument, self.server_name())
-            .map_err(|_| reply::BAD_RECIPIENT)?;
+        let (recipient, rest) =
+            address::forward_path(argument, self.server_name(), self.charset())
+                .map_err(|_| reply::BAD_RECIPIENT)?;
+        let is_plain = transaction.origin.smtputf8 == Smtputf8::Absent;
+        if is_plain && !path_in(argument, rest).is_ascii() {
+            return Err(reply::NOT_ASCII);
+        }
         Ok((transaction, recipient, rest))
+    }
+
+    /// What addresses may be written in.
+    fn charset(&self) -> Charset {
+        if self.settings.smtputf8 { Charset::Utf8 } else { Charset::Ascii }
     }
 
     fn check_data(&self) -> Result<(), &'static str> {
@@ -275,6 +290,7 @@ impl Session {
                 extended: greeting.extended,
                 secure: self.is_secure(),
                 authenticated: self.is_authenticated(),
+                utf8: transaction.origin.smtputf8 != Smtputf8::Absent,
             },
             id: transaction.lease.id,
             encryption: secured.as_ref().map(|(description, verified)| trace::Encryption {
@@ -283,7 +299,9 @@ impl Session {
                 login: settings.received_auth.then_some(login),
             }),
             recipient: match transaction.recipients.as_slice() {
-                [only] => Some(&only.address),
+                // One that is not ASCII would keep the message from servers without SMTPUTF8, also
+                // where an alias has led away from it.
+                [only] => Some(&only.address).filter(|address| address.as_str().is_ascii()),
                 _ => None,
             },
             date: &date,
@@ -346,11 +364,19 @@ impl Session {
             authenticated: self.is_authenticated(),
             ret: mail.parameters.ret,
             envid: mail.parameters.envid,
+            smtputf8: match mail.parameters.smtputf8 {
+                true => Smtputf8::Addresses,
+                false => Smtputf8::Absent,
+            },
         }
     }
 
     fn offered(&self) -> Offered {
-        Offered { dsn: self.settings.dsn, max_message_size: self.settings.max_message_size }
+        Offered {
+            dsn: self.settings.dsn,
+            smtputf8: self.settings.smtputf8,
+            max_message_size: self.settings.max_message_size,
+        }
     }
 }
 
@@ -365,4 +391,9 @@ fn limits_line(settings: &Settings) -> String {
         line.push_str(&format!(" {name}={limit}"));
     }
     line
+}
+
+/// The path at the beginning of an argument, whose rest is `rest`.
+fn path_in<'a>(argument: &'a [u8], rest: &[u8]) -> &'a [u8] {
+    argument.get(..argument.len() - rest.len()).unwrap_or_default()
 }

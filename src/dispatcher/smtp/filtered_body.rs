@@ -162,6 +162,7 @@ impl Session {
             };
             body.take(filtered, &mut transaction.body);
         }
+        transaction.note_headers(body.pipeline.has_ascii_headers());
         let fault = body.fault();
         let broken = body.flow == LineFlow::Broken;
         if fault.is_some() || transaction.refusal.is_some() || broken {

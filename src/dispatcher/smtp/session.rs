@@ -404,6 +404,7 @@ impl Session {
         let progress = pipeline.feed(input.as_slice(), &mut transaction.body);
         input.consume(progress.consumed);
         let fault = pipeline.fault();
+        transaction.note_headers(pipeline.has_ascii_headers());
         if fault.is_some() || transaction.refusal.is_some() {
             self.discards |= transaction.drop_body();
         }

@@ -94,7 +94,7 @@ impl Settings {
             dsn: true,
             pipelining: true,
             chunking: true,
-            smtputf8: false,
+            smtputf8: true,
             limits: true,
             senders: None,
             received_auth: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::action::{Commit, Lease, Recipient, Refusal, RequestId};
 use super::chunking::Chunks;
 use crate::ipc::seal::Sealed;
-use crate::model::envelope::{Origin, RecipientDsn};
+use crate::model::envelope::{Origin, RecipientDsn, Smtputf8};
 use crate::model::{EnvelopeId, Mailbox};
 
 /// What a session knows from MAIL to the end of the data.
@@ -48,6 +48,13 @@ impl Transaction {
     pub(super) fn accept(&mut self, address: Mailbox, dsn: RecipientDsn, routes: Vec<Sealed>) {
         let envelopes = routes.into_iter().map(|route| (self.next_envelope(), route)).collect();
         self.recipients.push(Recipient { address, dsn, envelopes });
+    }
+
+    /// Notes whether the headers so far are in ASCII.
+    pub(super) fn note_headers(&mut self, ascii: bool) {
+        if !ascii && self.origin.smtputf8 == Smtputf8::Addresses {
+            Arc::make_mut(&mut self.origin).smtputf8 = Smtputf8::Headers;
+        }
     }
 
     fn next_envelope(&mut self) -> EnvelopeId {
@@ -92,6 +99,7 @@ mod tests {
             authenticated: true,
             ret: None,
             envid: None,
+            smtputf8: Smtputf8::default(),
         };
         let lease = Lease { id: MessageId::new(1).unwrap(), nonce: u64::MAX };
         let mut transaction = Transaction::new(lease, origin);

@@ -18,6 +18,7 @@ use crate::ipc::message::reader::{ForwardFile, Reads};
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{self, Exec, LocalDelivery, Route, Source};
 use crate::model::{Mailbox, ReversePath};
+use crate::proto::address::to_ascii;
 use crate::table::Answer;
 
 /// Reply when the expansion itself failed.
@@ -130,7 +131,9 @@ impl Lookup {
 
     fn route(&self, job: &Job, delivery: Delivery) -> Option<Route> {
         let Address { local, domain } = &delivery.destination;
-        let destination = Mailbox::new(local, domain).ok()?;
+        // An alias may name a domain as people write it; one that is none is given up at the look-up.
+        let domain = to_ascii(domain).unwrap_or_else(|| domain.into());
+        let destination = Mailbox::new(local, &domain).ok()?;
         let kind = match delivery.kind {
             DeliveryKind::Relay => envelope::DeliveryKind::Relay,
             DeliveryKind::Local { user, tag, target } => {

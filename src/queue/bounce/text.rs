@@ -133,17 +133,34 @@ fn write_head(
 
     writeln!(out, "--{boundary}")?;
     writeln!(out, "Content-Description: Delivery Report")?;
-    writeln!(out, "Content-Type: message/delivery-status\n")?;
-    writeln!(out, "Reporting-MTA: dns; {name}\n")?;
+    // A program that knows only the older forms must not be made to read UTF-8 as ASCII.
+    let (status_type, headers_type) = match group.international {
+        true => ("message/global-delivery-status", "message/global-headers"),
+        false => ("message/delivery-status", "text/rfc822-headers"),
+    };
+    writeln!(out, "Content-Type: {status_type}")?;
+    write_encoding(out, group)?;
+    writeln!(out, "\nReporting-MTA: dns; {name}\n")?;
     for reported in &group.recipients {
-        writeln!(out, "Final-Recipient: rfc822; {}", reported.recipient)?;
+        let kind = if reported.recipient.as_str().is_ascii() { "rfc822" } else { "utf-8" };
+        writeln!(out, "Final-Recipient: {kind}; {}", reported.recipient)?;
         writeln!(out, "Action: {word}")?;
         writeln!(out, "Status: {}\n", reported.status)?;
     }
 
     writeln!(out, "--{boundary}")?;
     writeln!(out, "Content-Description: Message headers")?;
-    writeln!(out, "Content-Type: text/rfc822-headers\n")
+    writeln!(out, "Content-Type: {headers_type}")?;
+    write_encoding(out, group)?;
+    writeln!(out)
+}
+
+/// The encoding of a part that may not be in ASCII.
+fn write_encoding(out: &mut String, group: &BounceGroup) -> std::fmt::Result {
+    if group.international {
+        writeln!(out, "Content-Transfer-Encoding: 8bit")?;
+    }
+    Ok(())
 }
 
 fn write_cause(out: &mut String, kind: BounceKind) -> std::fmt::Result {
@@ -201,7 +218,7 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::model::envelope::{Origin, Progress, RecipientDsn, Ret, Route, Source};
+    use crate::model::envelope::{Origin, Progress, RecipientDsn, Ret, Route, Smtputf8, Source};
     use crate::model::outcome::EnhancedStatus;
     use crate::model::{DeliveryKind, Envelope, EnvelopeId, Mailbox};
 
@@ -226,6 +243,7 @@ pub(super) mod tests {
                 authenticated: false,
                 ret: None,
                 envid: None,
+                smtputf8: Smtputf8::default(),
             },
             route: Route {
                 recipient: recipient.clone(),
@@ -307,6 +325,37 @@ Subject: hi
 --1234567890123456789/mx.test--
 ";
         assert_eq!(composed(&[failed("\"boom\"")], ORIGINAL), expected);
+    }
+
+    // RFC 6533, sections 3, 4 and 6
+    #[test]
+    fn a_report_about_what_is_not_ascii_says_so() {
+        let status = EnhancedStatus::new(5, 6, 7);
+        let text = "SMTPUTF8 required";
+        let other = bounce("ü@f1.test", BounceKind::Failed, text, status);
+        let report = composed(&[failed("no"), other], ORIGINAL);
+        let parts = [
+            "Content-Type: message/global-delivery-status\nContent-Transfer-Encoding: 8bit\n\nRep",
+            "Final-Recipient: rfc822; alice@f1.test\n",
+            "Final-Recipient: utf-8; ü@f1.test\nAction: failed\nStatus: 5.6.7\n",
+            "Content-Type: message/global-headers\nContent-Transfer-Encoding: 8bit\n\nFrom: a\n",
+        ];
+        for part in parts {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+        for change in [
+            |envelope: &mut Envelope| envelope.origin.smtputf8 = Smtputf8::Headers,
+            |envelope: &mut Envelope| {
+                envelope.origin.sender = Mailbox::parse("é@md.test").unwrap().into()
+            },
+        ] {
+            let mut one = failed("no");
+            change(&mut one);
+            assert!(composed(&[one], ORIGINAL).contains("message/global-headers"));
+        }
+        let mut plain = failed("no");
+        plain.origin.smtputf8 = Smtputf8::Addresses;
+        assert!(composed(&[plain], ORIGINAL).contains("message/delivery-status"));
     }
 
     // queue cases 114 and 115

@@ -239,6 +239,12 @@ impl Session {
         };
         let ascii = transaction.from.is_ascii()
             && transaction.recipients.iter().all(|recipient| recipient.is_ascii());
+        if !ascii && !self.utf8 {
+            let text = "5.6.7 LMTP server takes no addresses in UTF-8";
+            self.fail(Failed::new(UNAVAILABLE, PROGRAM, format_args!("{text}")));
+            self.state = State::Ready { reset: false };
+            return;
+        }
         let parameter = if self.utf8 && !ascii { " SMTPUTF8" } else { "" };
         let mail = format!("MAIL FROM:<{}>{parameter}", transaction.from);
         let alone = transaction.recipients.len() == 1;
@@ -455,6 +461,17 @@ mod tests {
         session.begin(transaction(&["ü@x"]));
         let (said, _) = play(&mut session, &["220 hi\r\n", "250 SMTPUTF8\r\n"]);
         assert!(said.ends_with("MAIL FROM:<a@b> SMTPUTF8\r\n"), "{said}");
+
+        let mut session = Session::new("h");
+        session.begin(transaction(&["ü@x"]));
+        let (said, result) = play(&mut session, &["220 hi\r\n", "250 8BITMIME\r\n"]);
+        assert_eq!(said, "LHLO h\r\n");
+        let failed = result.unwrap_err();
+        assert_eq!(failed.status, UNAVAILABLE);
+        assert!(failed.text.contains("5.6.7"), "{failed:?}");
+        session.begin(transaction(&["u@x"]));
+        let (said, _) = play(&mut session, &["250 a\r\n"]);
+        assert!(said.starts_with("MAIL FROM:<a@b>\r\n"), "{said}");
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Running {
         match verdict.class {
             Class::Ok { .. } => self.mta.accepted(&self.domain),
             Class::TempFail { not_tried: true } => self.mta.remember(&self.domain, envelope),
-            Class::PermFail | Class::TempFail { not_tried: false } => {}
+            Class::NotAscii | Class::PermFail | Class::TempFail { not_tried: false } => {}
         }
         let event = Event::Settled { envelope: envelope.id, outcome: outcome(verdict) };
         self.outcomes.push(event);

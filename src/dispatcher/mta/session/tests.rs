@@ -60,6 +60,7 @@ impl Talk {
                     let class = match verdict.class {
                         Class::Ok { dsn_relayed: false } => "Ok",
                         Class::Ok { dsn_relayed: true } => "Ok with DSN",
+                        Class::NotAscii => "NotAscii",
                         Class::PermFail => "PermFail",
                         Class::TempFail { not_tried: false } => "TempFail",
                         Class::TempFail { not_tried: true } => "TempFail not tried",
@@ -282,6 +283,24 @@ fn after_helo_no_extension_is_used() {
     assert_eq!(said[2..], ["> MAIL FROM:<sender@md.test>", "> RCPT TO:<a@r.test>"]);
 }
 
+// RFC 6531, sections 3.2 and 3.5
+#[test]
+fn what_needs_smtputf8_is_sent_to_who_offers_it_alone() {
+    let needs = || Task { smtputf8: true, ..to(&["ü@r.test", "b@r.test"]) };
+    let said = smtp(vec![needs()], &["220 hi", "250-x|250 smtputf8", "250 m"]);
+    assert_eq!(said[1..], ["> MAIL FROM:<sender@md.test> SMTPUTF8", "> RCPT TO:<ü@r.test>"]);
+    let refused = [
+        "* 0 NotAscii: SMTPUTF8 required but not supported by remote host",
+        "* 1 NotAscii: SMTPUTF8 required but not supported by remote host",
+        "> MAIL FROM:<sender@md.test>",
+    ];
+    let said = smtp(vec![needs(), to(&["c@r.test"])], &["220 hi", "250-x|250 8BITMIME"]);
+    assert_eq!(said[1..], refused);
+    // What does not need it is sent without.
+    let said = smtp(vec![to(&["a@r.test"])], &["220 hi", "250-x|250 SMTPUTF8"]);
+    assert_eq!(said[1..], ["> MAIL FROM:<sender@md.test>"]);
+}
+
 // queue cases 68 and 69
 #[test]
 fn a_message_above_the_offered_size_is_not_tried() {
@@ -305,7 +324,8 @@ fn report_requests_are_passed_on_to_servers_that_understand_them() {
         one.dsn.notify = Notify(Notify::SUCCESS | Notify::DELAY);
         one.dsn.orcpt = Some("rfc822;x@y".into());
         let body = Body::Memory(Arc::from(&b"x\n"[..]));
-        vec![Task { sender: one.origin.sender.clone(), envelopes: vec![one], body }]
+        let sender = one.origin.sender.clone();
+        vec![Task { sender, envelopes: vec![one], smtputf8: false, body }]
     };
     let understood =
         smtp(asking(), &["220 hi", "250-x|250 dsn", "250 m", "250 r", "354 go", "250 ok"]);

@@ -302,6 +302,9 @@ fn write_mail(output: &mut Vec<u8>, task: &Task, dsn: bool) {
         }
         write_parameter(output, " ENVID=", origin.envid.as_deref());
     }
+    if task.smtputf8 {
+        output.extend_from_slice(b" SMTPUTF8");
+    }
     output.extend_from_slice(b"\r\n");
 }
 

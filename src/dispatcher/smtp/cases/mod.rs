@@ -12,6 +12,7 @@ mod content;
 mod envelope;
 mod filters;
 mod line_ends;
+mod smtputf8;
 mod starttls;
 
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn reply_text(short: &str) -> String {
         "EHLO" => {
             "250-mx.example.org Hello a.b [10.9.8.7], pleased to meet you\n250-8BITMIME\n\
              250-ENHANCEDSTATUSCODES\n250-SIZE 36700160\n250-DSN\n250-PIPELINING\n\
-             250-CHUNKING\n250-LIMITS MAILMAX=100 RCPTMAX=1000\n250 HELP"
+             250-CHUNKING\n250-SMTPUTF8\n250-LIMITS MAILMAX=100 RCPTMAX=1000\n250 HELP"
         }
         "HELP" => {
             "214-2.0.0 This is Pillarbox\n\

@@ -233,11 +233,13 @@ mod tests {
     use super::*;
 
     /// Fragments of which dialogues are made that go deep.
-    const FRAGMENTS: [&[u8]; 46] = [
+    const FRAGMENTS: [&[u8]; 48] = [
         b"EHLO a.b\r\n",
         b"HELO a.b\r\n",
         b"MAIL FROM:<a@b>\r\n",
         b"MAIL FROM:<> SIZE=10 RET=FULL ENVID=x\r\n",
+        b"MAIL FROM:<\xc3\xa9@\xc3\xbc.test> SMTPUTF8\r\n",
+        b"RCPT TO:<\xc3\xa9@d>\r\n",
         b"RCPT TO:<c@d>\r\n",
         b"RCPT TO:<c> NOTIFY=NEVER ORCPT=;\r\n",
         b"DATA\r\n",

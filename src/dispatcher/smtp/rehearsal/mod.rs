@@ -3,6 +3,7 @@
 //! It stands for the shell, the lookup role and the queue: every request is answered at once, as
 //! the script says, and what would be stored, written or logged is kept to be looked at.
 
+mod chunks;
 mod exercise;
 mod filter;
 
@@ -19,6 +20,7 @@ use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
 use crate::model::tls::Secured;
 
+pub use chunks::exercise_chunks;
 pub use exercise::exercise;
 pub use filter::{FilterScript, ScriptedFilter, Told};
 

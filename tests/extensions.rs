@@ -1,0 +1,177 @@
+//! Extensions of SMTP between real processes: content in chunks (CHUNKING) and addresses in all
+//! scripts (SMTPUTF8).
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
+
+mod common;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use common::peer::{Peer, message};
+use common::server::{DELIVER, Server};
+use common::sink::Sink;
+use common::wait::{SOON, wait_until};
+
+/// `content` in chunks of `size` bytes, all at once.
+fn in_chunks(content: &str, size: usize) -> Vec<u8> {
+    let wire = content.replace('\n', "\r\n");
+    let mut sent = Vec::new();
+    for chunk in wire.as_bytes().chunks(size) {
+        sent.extend(format!("BDAT {}\r\n", chunk.len()).into_bytes());
+        sent.extend(chunk);
+    }
+    sent.extend(b"BDAT 0 LAST\r\n");
+    sent
+}
+
+fn begin(peer: &mut Peer, recipient: &str) {
+    for command in ["MAIL FROM:<sender@client.example>", &format!("RCPT TO:<{recipient}>")] {
+        assert_eq!(peer.say(command).unwrap().code, 250);
+    }
+}
+
+#[test]
+fn content_in_chunks_is_delivered_as_it_was_sent() {
+    let server = Server::start(DELIVER);
+    let lines: String =
+        (0..40_000).map(|line| format!(".line {line} of a long message\n..\n")).collect();
+    let long = format!("{}{lines}", message("long"));
+    let mut peer = server.peer();
+    for (content, size) in [(message("short"), 7), (long.clone(), 100_000)] {
+        begin(&mut peer, "one@example.org");
+        let sent = in_chunks(&content, size);
+        let chunks = content.replace('\n', "\r\n").len().div_ceil(size);
+        peer.send(&sent).unwrap();
+        for chunk in 0..chunks {
+            let reply = peer.reply().unwrap();
+            assert!(reply.line().ends_with(" octets received"), "{chunk}: {reply:?}");
+        }
+        assert!(peer.reply().unwrap().line().ends_with(" Message accepted for delivery"));
+    }
+    let maildir = server.maildir("one");
+    wait_until("both are delivered", SOON, || maildir.texts().len() == 2);
+    for content in [message("short"), long] {
+        let there = maildir.texts().iter().any(|one| one.ends_with(&content));
+        assert!(there, "{} bytes are not there", content.len());
+    }
+}
+
+#[test]
+fn a_connection_that_ends_in_a_chunk_leaves_no_message() {
+    let server = Server::start(DELIVER);
+    for left in ["BDAT 100 LAST\r\nSubject: x\r\n", "BDAT 12\r\nSubject: x\r\n"] {
+        let mut peer = server.peer();
+        begin(&mut peer, "one@example.org");
+        peer.send(left).unwrap();
+        drop(peer);
+    }
+    server.wait_for_log("smtp disconnected reason=disconnect");
+    // What looks like commands in a refused chunk is not carried out.
+    let mut peer = server.peer();
+    peer.send("BDAT 35 LAST\r\nMAIL FROM:<sender@client.example>\r\nNOOP\r\n").unwrap();
+    assert_eq!(peer.reply().unwrap().code, 503);
+    assert_eq!(peer.reply().unwrap().line(), "250 2.0.0 Ok");
+    server.accept(&["one@example.org"], &message("whole"));
+    let maildir = server.maildir("one");
+    wait_until("it is delivered", SOON, || maildir.texts().len() == 1);
+    assert!(maildir.texts()[0].ends_with("This is whole.\n"));
+}
+
+/// Everything for far away goes to a smart host, reports come back to a Maildir.
+const RELAY: &str = r#"
+@LISTEN@
+mta limit conn-delay-route 0
+mta limit conn-delay-relay 0
+table users { "@" = "@USER@" }
+table names { "müller" = "@USER@" }
+action "out" relay host "smtp+notls://@SINK@"
+action "local" maildir "@DIR@/mail/%{rcpt.user}" virtual <users>
+action "names" maildir "@DIR@/mail/names" virtual <names>
+match from any for domain "client.example" action "local"
+match from any for domain "xn--bcher-kva.example" action "names"
+match from any for any action "out"
+"#;
+
+fn relay_to(address: SocketAddr) -> Server {
+    Server::start(&RELAY.replace("@SINK@", &address.to_string()))
+}
+
+fn offers_smtputf8(command: &str) -> Option<String> {
+    let hello = "250-sink.example\r\n250-8BITMIME\r\n250 SMTPUTF8";
+    command.starts_with("EHLO").then(|| hello.to_owned())
+}
+
+/// Sends a message with SMTPUTF8.
+fn submit(server: &Server, from: &str, to: &str, content: &str) {
+    let mut peer = server.peer();
+    let mail = format!("MAIL FROM:<{from}> SMTPUTF8");
+    for command in [mail.as_str(), &format!("RCPT TO:<{to}>")] {
+        let reply = peer.say(command).unwrap();
+        assert_eq!(reply.code, 250, "{command}: {reply:?}");
+    }
+    assert_eq!(peer.data(content).unwrap().code, 250);
+}
+
+#[test]
+fn what_needs_smtputf8_goes_to_who_offers_it() {
+    let sink = Sink::scripted(offers_smtputf8);
+    let server = relay_to(sink.address());
+    let content = "Subject: Grüße\n\nJürgen\n";
+    submit(&server, "jürgen@client.example", "用户@例子.测试", content);
+    let received = sink.wait_for(1, Duration::from_secs(30));
+    assert!(received[0].content.contains(" with UTF8SMTP id "), "{}", received[0].content);
+    assert!(received[0].content.ends_with(content), "headers are left alone");
+    let commands = sink.commands();
+    let says = |line: &str| commands.iter().any(|command| command == line);
+    assert!(says("MAIL FROM:<jürgen@client.example> SMTPUTF8"), "{commands:?}");
+    assert!(says("RCPT TO:<用户@xn--fsqu00a.xn--0zwm56d>"), "{commands:?}");
+}
+
+#[test]
+fn what_needs_smtputf8_comes_back_from_who_does_not() {
+    let sink = Sink::start();
+    let server = relay_to(sink.address());
+    submit(&server, "sender@client.example", "ü@far.example", &message("back"));
+    let reports = server.maildir("sender");
+    wait_until("the report is there", SOON, || reports.texts().len() == 1);
+    let report = reports.texts().remove(0);
+    for part in [
+        "Content-Type: message/global-delivery-status\n",
+        "Final-Recipient: utf-8; ü@far.example\nAction: failed\nStatus: 5.6.7\n",
+        "SMTPUTF8 required but not supported by remote host",
+    ] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    // The sender of the next is not ASCII, so that the report needs SMTPUTF8 itself.
+    submit(&server, "jürgen@client.example", "a@far.example", &message("back"));
+    let reports = server.maildir("jürgen");
+    wait_until("the report is there", SOON, || reports.texts().len() == 1);
+    assert!(reports.texts()[0].contains("To: jürgen@client.example\n"));
+    assert!(sink.received().is_empty());
+    // What is in ASCII after all goes on, whatever the client has said.
+    submit(&server, "sender@client.example", "a@bücher.test", &message("plain"));
+    let received = sink.wait_for(1, Duration::from_secs(30));
+    assert_eq!(received[0].recipients, ["a@xn--bcher-kva.test"]);
+    assert!(sink.commands().iter().all(|command| !command.contains("SMTPUTF8")));
+}
+
+#[test]
+fn names_in_all_scripts_are_found_in_tables_and_shown() {
+    // Nothing listens there: what is for it stays in the queue.
+    let server = relay_to("127.0.0.1:9".parse().unwrap());
+    submit(&server, "sender@client.example", "müller@bücher.example", &message("name"));
+    let maildir = server.maildir("names");
+    wait_until("it is delivered", SOON, || maildir.texts().len() == 1);
+    assert!(maildir.texts()[0].contains("Delivered-To: müller@xn--bcher-kva.example\n"));
+
+    submit(&server, "sender@client.example", "ü@far.example", &message("waits"));
+    let line = server.wait_for_log(" mta delivery evpid=");
+    let envelope = line.split("evpid=").nth(1).unwrap().split(' ').next().unwrap();
+    let mut command = Command::new(server.program("smtpctl"));
+    command.arg("--state").arg(server.state()).args(["show", "envelope", envelope]);
+    let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(output.contains("\nflags: smtputf8\n"), "{output}");
+    assert!(output.contains("\ndest: ü@far.example\n"), "{output}");
+}
