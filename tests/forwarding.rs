@@ -7,7 +7,6 @@ mod common;
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::peer::{Peer, Reply, message};
@@ -156,12 +155,12 @@ fn a_wrong_header_closes_without_a_word() {
     }
     behind.server.wait_for_log("the text header of version 1 is not supported");
     // Counted once for each connection, and not below nothing (D22).
-    wait_until("all sessions are over", SOON, || {
-        let mut command = Command::new(behind.server.program("smtpctl"));
-        command.arg("--state").arg(behind.server.state()).args(["show", "stats"]);
-        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
-        output.lines().any(|line| line == "smtp.session=0")
-    });
+    let sessions = || behind.server.statistic("smtp.session");
+    wait_until("all sessions are over", SOON, || sessions() == 0);
+    let open = behind.outside();
+    wait_until("a session is counted", SOON, || sessions() == 1);
+    drop(open);
+    wait_until("all sessions are over", SOON, || sessions() == 0);
 }
 
 /// Mail for `list@example.org` goes to another server, from whomever; from outside nothing else

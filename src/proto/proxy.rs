@@ -234,7 +234,7 @@ pub fn exercise(bytes: &[u8]) -> Result<(), String> {
         return Err(format!("{pieces:?} in pieces, {whole:?} as a whole"));
     }
     match whole {
-        Ok((used, Some(_))) if used < FIXED || used > FIXED + MAX_LENGTH => {
+        Ok((used, Some(_))) if !(FIXED..=FIXED + MAX_LENGTH).contains(&used) => {
             Err(format!("a header of {used} bytes"))
         }
         Ok((used, None)) if used != input.len() => Err("bytes are left to an open header".into()),

@@ -79,6 +79,10 @@ impl Session {
         }
         let interests = match self.arrived.take() {
             Some(Answer::Filters(_, Some(interests))) => interests,
+            Some(_) if self.awaits_first_handshake() => {
+                self.close_unsaid(reply::INTERNAL_ERROR);
+                return None;
+            }
             Some(_) => {
                 self.reply(reply::INTERNAL_ERROR, b"", output);
                 self.close(None);
@@ -231,6 +235,14 @@ impl Session {
                 _ => filters.junk = true,
             }
         }
+    }
+
+    /// Ends a session that begins with a handshake before there was one: nothing may be said in
+    /// clear text (D16 of the SMTP page).
+    fn close_unsaid(&mut self, line: &str) {
+        self.events
+            .push_back(LogEvent::FailedCommand { command: Vec::new(), reply: line.to_owned() });
+        self.close(None);
     }
 
     /// Notes that the client is not to be served, before the banner.

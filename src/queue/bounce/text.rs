@@ -346,7 +346,7 @@ Subject: hi
         for change in [
             |envelope: &mut Envelope| envelope.origin.smtputf8 = Smtputf8::Headers,
             |envelope: &mut Envelope| {
-                envelope.origin.sender = Mailbox::parse("é@md.test").unwrap().into()
+                envelope.origin.sender = Mailbox::parse("é@md.test").unwrap().into();
             },
         ] {
             let mut one = failed("no");
