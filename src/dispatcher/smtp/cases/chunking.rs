@@ -242,3 +242,26 @@ fn a_chunk_that_is_cut_off_leaves_nothing() {
         }
     }
 }
+
+// Each option of a listener takes away its line, and nothing else; limits above six digits cannot
+// be told (RFC 9422, section 4).
+#[test]
+fn extensions_are_told_where_they_are_offered() {
+    let hello = |settings: Settings| {
+        let mut session = greeted(settings, Script::default());
+        let text = String::from_utf8(session.send(b"EHLO a.b\r\n")).unwrap();
+        text.replace("\r\n", "\n").replace("250-", "").replace("250 ", "")
+    };
+    let all = hello(settings());
+    let cases = [
+        (Settings { chunking: false, ..settings() }, "CHUNKING\n"),
+        (Settings { smtputf8: false, ..settings() }, "SMTPUTF8\n"),
+        (Settings { limits: false, ..settings() }, "LIMITS MAILMAX=100 RCPTMAX=1000\n"),
+    ];
+    for (settings, line) in cases {
+        assert!(all.contains(line), "{line}");
+        assert_eq!(hello(settings), all.replace(line, ""), "{line}");
+    }
+    let few = Settings { max_messages: 3, max_recipients: usize::MAX, ..settings() };
+    assert!(hello(few).contains("\nLIMITS MAILMAX=3\n"));
+}
