@@ -26,7 +26,13 @@ fn commands(criterion: &mut Criterion) {
             .iter(|| lines.iter().filter(|line| command::parse(black_box(line)).is_some()).count());
     });
     criterion.bench_function("forward path", |bencher| {
-        bencher.iter(|| address::forward_path(black_box(b"<bob@example.com>"), "mx.example.org", address::Charset::Ascii));
+        bencher.iter(|| {
+            address::forward_path(
+                black_box(b"<bob@example.com>"),
+                "mx.example.org",
+                address::Charset::Ascii,
+            )
+        });
     });
 }
 

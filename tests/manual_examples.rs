@@ -227,10 +227,7 @@ fn every_example_is_looked_at() {
 /// the language says so about it.
 #[test]
 fn what_the_page_calls_refused_is_refused() {
-    let statements = [
-        "queue compression",
-        "action a relay tls",
-    ];
+    let statements = ["queue compression", "action a relay tls"];
     assert!(page("man/smtpd.conf.5").matches(REFUSED).count() >= statements.len());
     let machine = Machine::new();
     for statement in statements {

@@ -223,9 +223,8 @@ impl Session {
         if transaction.recipients.len() >= self.settings.max_recipients {
             return Err(reply::TOO_MANY_RECIPIENTS);
         }
-        let (recipient, rest) =
-            address::forward_path(argument, self.server_name(), self.charset())
-                .map_err(|_| reply::BAD_RECIPIENT)?;
+        let (recipient, rest) = address::forward_path(argument, self.server_name(), self.charset())
+            .map_err(|_| reply::BAD_RECIPIENT)?;
         let is_plain = transaction.origin.smtputf8 == Smtputf8::Absent;
         if is_plain && !path_in(argument, rest).is_ascii() {
             return Err(reply::NOT_ASCII);

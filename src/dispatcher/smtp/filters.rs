@@ -155,6 +155,12 @@ impl Session {
         self.state = State::Command;
         let command = std::mem::take(&mut self.waiting_command);
         let argument = match decision {
+            Decision::Disconnect(line) | Decision::Reject(line)
+                if self.awaits_first_handshake() =>
+            {
+                self.close_unsaid(&line);
+                return None;
+            }
             Decision::Disconnect(line) => {
                 self.refuse_connection(then);
                 return self.settle(Outcome::Close(line.into()), command, output);
