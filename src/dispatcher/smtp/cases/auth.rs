@@ -75,7 +75,7 @@ fn auth_is_checked_in_order() {
     const UNKNOWN: &str = "504 5.7.4 Security features not supported: AUTH method";
     const WITH_AUTH: &str = "250-mx.example.org Hello a.b [10.9.8.7], pleased to meet you\n\
         250-8BITMIME\n250-ENHANCEDSTATUSCODES\n250-SIZE 36700160\n250-DSN\n250-PIPELINING\n\
-        250-AUTH PLAIN LOGIN\n250 HELP";
+        250-CHUNKING\n250-SMTPUTF8\n250-LIMITS MAILMAX=100 RCPTMAX=1000\n250-AUTH PLAIN LOGIN\n250 HELP";
     let unknown = |name: &str| format!("{UNKNOWN} \"{name}\" not supported");
     run(&[
         (

@@ -10,7 +10,7 @@ use crate::model::tls::Secured;
 /// What EHLO is answered where STARTTLS is offered, and not used yet.
 const OFFERED: &str = "250-mx.example.org Hello a.b [10.9.8.7], pleased to meet you\n\
     250-8BITMIME\n250-ENHANCEDSTATUSCODES\n250-SIZE 36700160\n250-DSN\n250-PIPELINING\n\
-    250-STARTTLS\n250 HELP";
+    250-CHUNKING\n250-SMTPUTF8\n250-LIMITS MAILMAX=100 RCPTMAX=1000\n250-STARTTLS\n250 HELP";
 
 /// Set-up T after EHLO.
 fn greeted_tls() -> Rehearsal {
