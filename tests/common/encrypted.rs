@@ -1,7 +1,7 @@
 //! Clients that encrypt, and the certificates of a server under test.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -30,8 +30,21 @@ pub fn encrypt(
     config: &Arc<ClientConfig>,
     name: &str,
 ) -> io::Result<Peer<Encrypted>> {
+    encrypt_behind(b"", stream, config, name)
+}
+
+/// Does a handshake on a connection, with these bytes in front of its first record, at once.
+pub fn encrypt_behind(
+    bytes: &[u8],
+    mut stream: TcpStream,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> io::Result<Peer<Encrypted>> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut first = bytes.to_vec();
+    connection.write_tls(&mut first)?;
+    stream.write_all(&first)?;
     let mut stream = StreamOwned::new(connection, stream);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
