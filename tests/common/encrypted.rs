@@ -76,6 +76,16 @@ pub fn der(made: &Made) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap()
 }
 
+impl Peer<Encrypted> {
+    /// Says that nothing more comes, and closes.
+    pub fn end(self) {
+        let mut stream = self.into_inner();
+        stream.conn.send_close_notify();
+        // Who is gone already does not have to be told.
+        let _gone = stream.conn.complete_io(&mut stream.sock);
+    }
+}
+
 impl Server {
     /// Puts a file of keys or certificates where only the server can read it.
     pub fn write_key_file(&self, name: &str, text: &str) {
