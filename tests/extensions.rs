@@ -1,13 +1,16 @@
-//! Extensions of SMTP between real processes: content in chunks (CHUNKING) and addresses in all
-//! scripts (SMTPUTF8).
+//! Extensions of SMTP between real processes: content in chunks (CHUNKING), also encrypted, and
+//! addresses in all scripts (SMTPUTF8).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
+use common::certificates::{Kind, certificate};
+use common::encrypted::{Encrypted, anyone, encrypt, encrypt_behind, start_tls};
 use common::peer::{Peer, message};
 use common::server::{DELIVER, Server};
 use common::sink::Sink;
@@ -25,7 +28,7 @@ fn in_chunks(content: &str, size: usize) -> Vec<u8> {
     sent
 }
 
-fn begin(peer: &mut Peer, recipient: &str) {
+fn begin<S: Read + Write>(peer: &mut Peer<S>, recipient: &str) {
     for command in ["MAIL FROM:<sender@client.example>", &format!("RCPT TO:<{recipient}>")] {
         assert_eq!(peer.say(command).unwrap().code, 250);
     }
@@ -34,10 +37,37 @@ fn begin(peer: &mut Peer, recipient: &str) {
 #[test]
 fn content_in_chunks_is_delivered_as_it_was_sent() {
     let server = Server::start(DELIVER);
+    carries_chunks(&server, server.peer());
+}
+
+#[test]
+fn content_in_encrypted_chunks_is_delivered_as_it_was_sent() {
+    let server = with_tls();
+    carries_chunks(&server, encrypted(&server));
+}
+
+/// [`DELIVER`] with STARTTLS.
+fn with_tls() -> Server {
+    let pki = "pki srv cert \"@DIR@/mx.crt\"\npki srv key \"@DIR@/mx.key\"\n";
+    let config = DELIVER.replace("@LISTEN@", "@LISTEN@ tls pki srv");
+    let mut server = Server::prepare(&format!("{pki}{config}"), &[]);
+    server.write_certificate("mx", &certificate(Kind::P256, "mx.example.org"));
+    server.run();
+    server
+}
+
+/// An encrypted session after EHLO.
+fn encrypted(server: &Server) -> Peer<Encrypted> {
+    let mut peer = start_tls(server.address(), &anyone(), "mx.example.org").unwrap();
+    let greeting = peer.say("EHLO client.example").unwrap();
+    assert!(greeting.lines.iter().any(|line| line == "CHUNKING"), "{greeting:?}");
+    peer
+}
+
+fn carries_chunks<S: Read + Write>(server: &Server, mut peer: Peer<S>) {
     let lines: String =
         (0..40_000).map(|line| format!(".line {line} of a long message\n..\n")).collect();
     let long = format!("{}{lines}", message("long"));
-    let mut peer = server.peer();
     for (content, size) in [(message("short"), 7), (long.clone(), 100_000)] {
         begin(&mut peer, "one@example.org");
         let sent = in_chunks(&content, size);
@@ -78,6 +108,78 @@ fn a_connection_that_ends_in_a_chunk_leaves_no_message() {
     let maildir = server.maildir("one");
     wait_until("it is delivered", SOON, || maildir.texts().len() == 1);
     assert!(maildir.texts()[0].ends_with("This is whole.\n"));
+}
+
+#[test]
+fn an_encrypted_connection_that_ends_in_a_chunk_leaves_no_message() {
+    let server = with_tls();
+    for (left, polite) in [
+        ("BDAT 100 LAST\r\nSubject: x\r\n\r\nhalf", false),
+        ("BDAT 100 LAST\r\nSubject: x\r\n\r\nhalf", true),
+        ("BDAT 12\r\nSubject: x\r\nBDAT 10 LAST\r\n\r\nhalf", false),
+        // All is there but the last chunk.
+        ("BDAT 12\r\nSubject: x\r\n", true),
+    ] {
+        let ended = || server.log().matches(" smtp disconnected reason=disconnect").count();
+        let before = ended();
+        let mut peer = encrypted(&server);
+        begin(&mut peer, "one@example.org");
+        peer.send(left).unwrap();
+        if polite {
+            peer.end();
+        } else {
+            // Without close_notify, as somebody between the two could do it.
+            peer.stream().sock.shutdown(Shutdown::Both).unwrap();
+        }
+        wait_until("the session ends", SOON, || ended() > before);
+    }
+    let mut peer = encrypted(&server);
+    let reply = peer.submit("a@client.example", &["one@example.org"], &message("whole")).unwrap();
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let texts = server.maildir("one").wait_for(1, SOON);
+    assert_eq!(server.log().matches(" smtp message ").count(), 1);
+    assert!(texts.len() == 1 && texts[0].ends_with("This is whole.\n"), "{texts:?}");
+}
+
+#[test]
+fn what_is_injected_in_front_of_a_handshake_is_never_carried_out() {
+    let server = with_tls();
+    let chunk = in_chunks(&message("injected"), 10_000);
+    let mut mail = b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<one@example.org>\r\n".to_vec();
+    mail.extend(&chunk);
+    let greeted = [b"EHLO evil.example\r\n", &mail[..]].concat();
+    // In the packet of STARTTLS: no answer and no handshake.
+    for behind in [&chunk[..], &mail, &greeted, b"BDAT 1", b"NOOP\r\n", b"\0"] {
+        let mut peer = server.peer();
+        peer.send([b"STARTTLS\r\n", behind].concat()).unwrap();
+        let answer = peer.reply();
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    // Behind the answer, in the packet of the ClientHello: no TLS, and the end.
+    for before in [&chunk[..], &mail, &greeted, b"\r\n"] {
+        let mut peer = server.peer();
+        assert_eq!(peer.say("STARTTLS").unwrap().code, 220);
+        let (stream, client) = (peer.into_stream(), anyone());
+        assert!(encrypt_behind(before, stream, &client, "mx.example.org").is_err());
+    }
+    // A transaction in clear text has to end first, and so does a chunk.
+    let mut peer = server.peer();
+    begin(&mut peer, "one@example.org");
+    peer.send("BDAT 12\r\n\r\nSTARTTLS\r\nSTARTTLS\r\nRSET\r\n").unwrap();
+    assert_eq!(peer.reply().unwrap().line(), "250 2.0.0 12 octets received");
+    assert_eq!(peer.reply().unwrap().code, 503);
+    assert_eq!(peer.reply().unwrap().code, 250);
+    // Who then encrypts begins anew: nothing of before counts.
+    assert_eq!(peer.say("STARTTLS").unwrap().code, 220);
+    let mut peer = encrypt(peer.into_stream(), &anyone(), "mx.example.org").unwrap();
+    let sequence = "503 5.5.1 Invalid command: Command not allowed at this point.";
+    assert_eq!(peer.say("RCPT TO:<one@example.org>").unwrap().line(), sequence);
+    peer.send("BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n").unwrap();
+    assert_eq!(peer.reply().unwrap().code, 503);
+    assert_eq!(peer.reply().unwrap().line(), "250 2.0.0 Ok");
+    assert_eq!(server.maildir("one").count(), 0);
+    assert!(!server.log().contains(" smtp message "));
+    assert!(!server.log().contains("evil"));
 }
 
 /// Everything for far away goes to a smart host, reports come back to a Maildir.

@@ -9,6 +9,8 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use common::certificates::{Kind, certificate};
+use common::encrypted::{anyone, encrypt, encrypt_behind};
 use common::peer::{Peer, Reply, message};
 use common::server::{Server, free_address};
 use common::sink::Sink;
@@ -121,6 +123,72 @@ fn a_proxy_says_whom_it_passes_on() {
     assert_eq!(peer.say("MAIL FROM:<a@b>").unwrap().code, 250);
     assert_eq!(peer.say("RCPT TO:<c@d>").unwrap().code, 250);
     ran("smtp", 206);
+}
+
+/// A server with listeners for a proxy, one with STARTTLS and one with smtps.
+fn behind_with_tls() -> (Server, SocketAddr, SocketAddr) {
+    let (starttls, smtps) = (free_address(), free_address());
+    let config = format!(
+        "pki srv cert \"@DIR@/mx.crt\"\npki srv key \"@DIR@/mx.key\"\n\
+         listen on {} port {} tls-require pki srv proxy-v2\n\
+         listen on {} port {} smtps pki srv proxy-v2\n{REJECT}",
+        starttls.ip(),
+        starttls.port(),
+        smtps.ip(),
+        smtps.port()
+    );
+    let mut server = Server::prepare(&config, &[]);
+    server.write_certificate("mx", &certificate(Kind::P256, "mx.example.org"));
+    server.run();
+    (server, starttls, smtps)
+}
+
+#[test]
+fn a_proxy_passes_on_encrypted_sessions() {
+    let (server, starttls, smtps) = behind_with_tls();
+    let bytes = header(0x21, 0x11, TCP4);
+    let hello = " Hello x [192.0.2.1], pleased to meet you";
+
+    // Header and ClientHello in one segment, and one after the other.
+    let stream = Peer::connect(smtps).unwrap().into_stream();
+    let mut peer = encrypt_behind(&bytes, stream, &anyone(), "mx.example.org").unwrap();
+    assert_eq!(peer.reply().unwrap().code, 220);
+    assert!(peer.say("HELO x").unwrap().line().ends_with(hello));
+    ran("smtp", 205);
+    let mut peer = Peer::connect(smtps).unwrap();
+    peer.send(&bytes).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let mut peer = encrypt(peer.into_stream(), &anyone(), "mx.example.org").unwrap();
+    assert_eq!(peer.reply().unwrap().code, 220);
+    // The header comes first, and in clear text.
+    let mut stream = Peer::connect(smtps).unwrap().into_stream();
+    assert!(encrypt(stream.try_clone().unwrap(), &anyone(), "mx.example.org").is_err());
+    let _closed = stream.read_to_end(&mut Vec::new());
+    server.wait_for_log("reason=\"protocol error (invalid signature)\"");
+    // One that is not followed by TLS gets nothing in clear text.
+    let mut peer = Peer::connect(smtps).unwrap();
+    peer.send([&bytes[..], b"EHLO x\r\n"].concat()).unwrap();
+    let mut answer = Vec::new();
+    let _reset = peer.into_stream().read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+
+    let mut peer = Peer::connect(starttls).unwrap();
+    peer.send([&bytes[..], b"EHLO x\r\nSTARTTLS\r\n"].concat()).unwrap();
+    assert_eq!(peer.reply().unwrap().code, 220);
+    assert!(peer.reply().unwrap().lines[0].ends_with(hello));
+    assert_eq!(peer.reply().unwrap().line(), "220 2.0.0 Ready to start TLS");
+    let mut peer = encrypt(peer.into_stream(), &anyone(), "mx.example.org").unwrap();
+    assert!(peer.say("EHLO x").unwrap().lines[0].ends_with(hello));
+    assert_eq!(peer.say("MAIL FROM:<a@b>").unwrap().code, 250);
+    // What the proxy sends together with its header is clear text all the same.
+    let mut peer = Peer::connect(starttls).unwrap();
+    peer.send([&bytes[..], b"EHLO x\r\nSTARTTLS\r\nEHLO y\r\nMAIL FROM:<a@b>\r\n"].concat())
+        .unwrap();
+    assert_eq!(peer.reply().unwrap().code, 220);
+    assert_eq!(peer.reply().unwrap().code, 250);
+    let nothing = peer.reply();
+    assert!(nothing.is_err(), "{nothing:?}");
+    server.wait_for_log(" smtp bad-input ");
 }
 
 #[test]

@@ -4,9 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
 mod common;
-#[path = "../src/tls/fixture.rs"]
-#[allow(dead_code)] // not every kind of certificate is needed here
-mod fixture;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,12 +19,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use common::account::open_directory;
+use common::certificates::{Authority, Kind, Made};
 use common::peer::message;
 use common::peers::{PeerServer, Peers};
 use common::server::{DELIVER, Server, free_address};
 use common::sink::{END_OF_DATA, Sink};
 use common::spec_case;
-use fixture::{Authority, Kind, Made};
 
 const POSTFIX: &str = "/usr/sbin/postfix";
 const GREETING: &str = "220 mx.example\r\n";
@@ -300,6 +297,74 @@ fn a_login_goes_through_tls_and_is_not_shown() {
     let (said, status) = client("smtps", server.address, &["-nv", "-T", &old]);
     let expected = "debug: tls TLSv1.2:ECDHE-ECDSA-AES128-GCM-SHA256:128, the certificate holds\n";
     assert!(said.contains(expected) && status == 0, "{said}");
+}
+
+/// `secret`, with SHA-256.
+const HASH: &str = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
+
+#[test]
+fn our_own_server_takes_mail_inside_tls_from_who_logs_in() {
+    let (submission, smtps) = (free_address(), free_address());
+    let config = format!(
+        "pki srv cert \"@DIR@/mx.crt\"\npki srv key \"@DIR@/mx.key\"\n\
+         table creds {{ alice = \"{HASH}\" }}\n@LISTEN@\n\
+         listen on {} port {} tls-require pki srv auth <creds>\n\
+         listen on {} port {} smtps pki srv auth <creds>\n\
+         table users {{ \"@\" = \"@USER@\" }}\n\
+         action \"local\" maildir \"@DIR@/mail/%{{rcpt.user}}\" virtual <users>\n\
+         match from any auth for domain \"example.org\" action \"local\"\n",
+        submission.ip(),
+        submission.port(),
+        smtps.ip(),
+        smtps.port()
+    );
+    let authority = Authority::new("authority of the test");
+    let mut server = Server::prepare(&config, &[]);
+    server.write_certificate("mx", &authority.issue(Kind::P256, "mx.example.org"));
+    server.run();
+    let directory = open_directory();
+    let path = directory.path().join("authority.pem");
+    fs::write(&path, &authority.certificate).unwrap();
+    let trust = format!("cafile={},servername=mx.example.org", path.display());
+    let login = directory.path().join("login");
+    let login = login.to_str().unwrap();
+    let mail = |protocol: &str, address, words: &[&str], password: &str, recipient: &str| {
+        fs::write(login, format!("alice\n{password}\n")).unwrap();
+        client(protocol, address, &[words, &["-a", login, recipient]].concat())
+    };
+    for (protocol, address, name) in [
+        ("smtp", submission, "any"),
+        ("smtp+tls", submission, "starttls"),
+        ("smtps", smtps, "smtps"),
+    ] {
+        let recipient = format!("{name}@example.org");
+        let (said, status) = mail(protocol, address, &["-T", &trust], "secret", &recipient);
+        assert!(said.starts_with(&format!("{recipient}: EOM: 250 2.0.0 ")), "{protocol}: {said}");
+        assert_eq!((said.lines().count(), status), (1, 0), "{protocol}: {said}");
+        let text = server.maildir(name).wait_for(1, common::wait::SOON).remove(0);
+        assert!(text.contains(" with ESMTPSA id "), "{protocol}: {text}");
+        assert!(text.contains("This is from us.\n"), "{protocol}: {text}");
+
+        let (said, status) = mail(protocol, address, &["-T", &trust], "wrong", &recipient);
+        assert!(said.contains("535 Authentication failed"), "{protocol}: {said}");
+        assert_eq!(status, 1, "{protocol}: {said}");
+        assert!(!said.contains("wrong"), "{said}");
+        // Of another authority, or with another name: nothing is said to that server.
+        let other = format!("{trust}.example");
+        for words in [&[][..], &["-T", &other]] {
+            let (said, status) = mail(protocol, address, words, "secret", &recipient);
+            let untrusted = "TLS handshake failed: invalid peer certificate: ";
+            assert!(said.contains(untrusted) && status == 1, "{protocol}: {said}");
+        }
+        assert_eq!(server.maildir(name).count(), 1, "{protocol}");
+    }
+    // Without a login nobody is served there.
+    let refused =
+        "any@example.org: MAIL: 530 5.5.1 Invalid command: Must issue an AUTH command first\n";
+    let found = client("smtps", smtps, &["-T", &trust, "any@example.org"]);
+    assert_eq!(found, (refused.to_owned(), 0));
+    let log = server.log();
+    assert_eq!(log.matches(" smtp authentication user=alice result=ok").count(), 3, "{log}");
 }
 
 /// Postfix with STARTTLS, which throws away what it takes for `postfix.example`.

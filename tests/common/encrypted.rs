@@ -1,7 +1,7 @@
 //! Clients that encrypt, and the certificates of a server under test.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -30,8 +30,21 @@ pub fn encrypt(
     config: &Arc<ClientConfig>,
     name: &str,
 ) -> io::Result<Peer<Encrypted>> {
+    encrypt_behind(b"", stream, config, name)
+}
+
+/// Does a handshake on a connection, with these bytes in front of its first record, at once.
+pub fn encrypt_behind(
+    bytes: &[u8],
+    mut stream: TcpStream,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> io::Result<Peer<Encrypted>> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut first = bytes.to_vec();
+    connection.write_tls(&mut first)?;
+    stream.write_all(&first)?;
     let mut stream = StreamOwned::new(connection, stream);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
@@ -61,6 +74,16 @@ pub fn shown(peer: &Peer<Encrypted>) -> CertificateDer<'static> {
 /// The certificate that a test has made.
 pub fn der(made: &Made) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap()
+}
+
+impl Peer<Encrypted> {
+    /// Says that nothing more comes, and closes.
+    pub fn end(self) {
+        let mut stream = self.into_inner();
+        stream.conn.send_close_notify();
+        // Who is gone already does not have to be told.
+        let _gone = stream.conn.complete_io(&mut stream.sock);
+    }
 }
 
 impl Server {

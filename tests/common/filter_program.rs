@@ -23,6 +23,7 @@ except OSError:
     pass
 read, write = sys.stdin.buffer, sys.stdout.buffer
 config, events = open("config", "ab", 0), open("events", "ab", 0)
+everything = open("lines", "ab", 0)
 
 
 def mode():
@@ -50,19 +51,30 @@ while True:
         sys.exit(0)
     lines = (waiting + piece).split(b"\n")
     waiting = lines.pop()
-    out, told = [], []
+    out, told, whole = [], [], []
+    does = mode()
     for line in lines:
+        if b"|data-line|" not in line:
+            whole.append(line + b"\n")
         kind, rest = line.split(b"|", 1)
         if kind == b"report":
             told.append(rest.split(b"|", 4)[3] + b"\n")
             continue
         version, when, subsystem, phase, session, token, parameter = rest.split(b"|", 6)
+        if does == "deaf":
+            time.sleep(3600)
         if phase == b"data-line":
             out.append(b"filter-dataline|%s|%s|%s\n" % (session, token, parameter))
             continue
-        does = mode()
         if does == "exit":
             sys.exit(0)
+        if does == "stall":
+            continue
+        if does == "flood":
+            everything.write(b"".join(whole))
+            flood = b"report|1.1|smtp-in|%s|more\n" % session * 1000
+            while mode() == "flood":
+                write.write(flood)
         if does == "nonsense":
             out.append(b"hello world\n")
         elif does == "long":
@@ -73,7 +85,11 @@ while True:
             time.sleep(60)
         elif does == "complain":
             os.write(2, b"hi\n")
-        out.append(b"filter-result|%s|%s|proceed\n" % (session, token))
+        of, _, decision = does.encode().partition(b" ")
+        if of != phase:
+            decision = b"proceed"
+        out.append(b"filter-result|%s|%s|%s\n" % (session, token, decision))
+    everything.write(b"".join(whole))
     events.write(b"".join(told))
     write.write(b"".join(out))
     write.flush()
@@ -101,6 +117,11 @@ impl FilterProgram {
         fs::write(&text, SCRIPT).unwrap();
         fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
         copy_program(&text, server.path("filter-test"));
+        Self::beside(server, name)
+    }
+
+    /// Another directory for the program, at `@DIR@/NAME`.
+    pub fn beside(server: &Server, name: &str) -> Self {
         Self::put(&server.path(name))
     }
 
@@ -118,7 +139,7 @@ impl FilterProgram {
         fs::write(self.directory.join("register"), text).unwrap();
     }
 
-    /// What it does from now on.
+    /// What it does from now on: a word that its text knows, or a phase and the decision there.
     pub fn mode(&self, mode: &str) {
         // Read in the middle of being written it would be something else.
         let new = self.directory.join("mode.new");
@@ -126,10 +147,26 @@ impl FilterProgram {
         fs::rename(new, self.directory.join("mode")).unwrap();
     }
 
-    /// What it wrote down: `config` all greetings, `events` the names of events.
+    /// What it wrote down: `config` all greetings, `events` the names of events, `lines` all that it
+    /// was told after its greeting but lines of messages.
     pub fn lines(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.directory.join(name)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// What it was told, in the short forms of the specification: `R|` and `Q|` without time, session
+    /// and token.
+    pub fn told(&self) -> Vec<String> {
+        let short = |line: String| {
+            let parts: Vec<&str> = line.splitn(6, '|').collect();
+            let [kind, _, _, _, name, rest] = parts[..] else { panic!("{line}") };
+            let (letter, fields) = match kind {
+                "report" => ("R", rest.split_once('|').map_or("", |(_, fields)| fields)),
+                _ => ("Q", rest.splitn(3, '|').nth(2).unwrap()),
+            };
+            format!("{letter}|{name}|{fields}")
+        };
+        self.lines("lines").into_iter().map(short).collect()
     }
 
     /// The names of all events that it was told of, in their order.

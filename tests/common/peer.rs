@@ -62,6 +62,11 @@ impl<S: Read + Write> Peer<S> {
         Self { stream: BufReader::new(stream) }
     }
 
+    /// The connection, of which replies may have been read that nobody asked for.
+    pub fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
     /// The connection itself.
     pub fn stream(&self) -> &S {
         self.stream.get_ref()

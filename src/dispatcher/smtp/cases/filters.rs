@@ -5,6 +5,8 @@
 //! session and time, and `L|` a line of a message. What the lookup role adds, `filter-response` and
 //! `filter-report`, is not among them.
 
+mod encrypted;
+
 use super::*;
 use crate::config::FilterId;
 use crate::dispatcher::smtp::rehearsal::{FilterScript, Told};
