@@ -4,9 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed assumption fails the test
 
 mod common;
-#[path = "../src/tls/fixture.rs"]
-#[allow(dead_code)] // not every kind of certificate is needed here
-mod fixture;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,12 +19,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use common::account::open_directory;
+use common::certificates::{Authority, Kind, Made};
 use common::peer::message;
 use common::peers::{PeerServer, Peers};
 use common::server::{DELIVER, Server, free_address};
 use common::sink::{END_OF_DATA, Sink};
 use common::spec_case;
-use fixture::{Authority, Kind, Made};
 
 const POSTFIX: &str = "/usr/sbin/postfix";
 const GREETING: &str = "220 mx.example\r\n";
