@@ -15,6 +15,13 @@ use rustls::crypto::aws_lc_rs as chosen;
 #[cfg(any(target_os = "openbsd", target_os = "netbsd", target_os = "dragonfly"))]
 use rustls::crypto::ring as chosen;
 
+/// What the implementation is called.
+#[cfg(any(target_os = "linux", target_os = "freebsd", target_os = "macos"))]
+pub const PROVIDER: &str = "aws-lc-rs";
+/// What the implementation is called.
+#[cfg(any(target_os = "openbsd", target_os = "netbsd", target_os = "dragonfly"))]
+pub const PROVIDER: &str = "ring";
+
 /// Cipher suites, key exchange groups, signatures and random numbers.
 #[must_use]
 pub fn crypto_provider() -> CryptoProvider {

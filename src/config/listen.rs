@@ -36,8 +36,6 @@ const NETWORK_OPTIONS: [&str; 17] = [
     "tls",
     "tls-require",
 ];
-/// Those of them that are about encryption.
-const TLS_OPTIONS: [&str; 7] = ["ca", "ciphers", "pki", "protocols", "smtps", "tls", "tls-require"];
 /// Those of this server alone.
 const OWN_OPTIONS: [&str; 4] = ["no-chunking", "no-limits", "no-pipelining", "no-smtputf8"];
 /// The longest host name, in bytes.
@@ -68,8 +66,6 @@ struct Draft {
     senders: Option<Senders>,
     filter: Option<FilterId>,
     proxy: bool,
-    /// Options that have no effect yet.
-    unsupported: Vec<(Span, &'static str)>,
 }
 
 impl Parser<'_> {
@@ -85,7 +81,6 @@ impl Parser<'_> {
         while self.common_option(&mut draft)? || self.network_option(&mut draft)? {}
         self.check_security(&draft, span)?;
         let tls = self.listener_tls(&draft, span)?;
-        self.note_unsupported(&draft);
         let usual = if draft.is_immediate() { SMTPS_PORT } else { SMTP_PORT };
         let port = draft.port.unwrap_or(usual);
         let addresses = self.addresses(&interface, draft.family)?;
@@ -106,7 +101,6 @@ impl Parser<'_> {
             let hint = format!("line {} is about it; all its options belong there", first.line);
             return Err(self.error_with_hint(span, "socket listener already configured", &hint));
         }
-        self.note_unsupported(&draft);
         if let Some(first) = self.config.listeners.first_mut() {
             *first = draft.listener(span, Endpoint::Socket, None);
         }
@@ -224,21 +218,15 @@ impl Parser<'_> {
                 let masquerade = self.accept("masquerade").is_some();
                 self.once_in_listener(draft.senders.is_some(), span, word)?;
                 draft.senders = Some(Senders { table, masquerade });
-                return Ok(());
             }
             "received-auth" => {
                 self.once_in_listener(draft.received_auth, span, word)?;
                 draft.received_auth = true;
-                return Ok(());
             }
             _ => {
                 self.once_in_listener(draft.proxy, span, word)?;
                 draft.proxy = true;
-                return Ok(());
             }
-        }
-        if !TLS_OPTIONS.contains(&word) {
-            draft.unsupported.push((span, word));
         }
         Ok(())
     }
@@ -313,13 +301,6 @@ impl Parser<'_> {
             ciphers: draft.ciphers.clone(),
             protocols: draft.protocols,
         }))
-    }
-
-    /// Notes which options have no effect yet.
-    fn note_unsupported(&mut self, draft: &Draft) {
-        for (span, what) in &draft.unsupported {
-            self.unsupported(*span, *what);
-        }
     }
 
     /// What TLS, certificates and authentication need of one another.

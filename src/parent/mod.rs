@@ -49,7 +49,7 @@ fn built_in() -> String {
     let mut text: String =
         places.iter().map(|(what, path)| format!("{what}: {}\n", path.display())).collect();
     text.push_str(&format!("user: {DAEMON_USER}\nqueue user: {QUEUE_USER}\n"));
-    text.push_str("tls provider: none\n");
+    text.push_str(&format!("tls provider: {}\n", platform::tls::PROVIDER));
     text
 }
 

@@ -9,12 +9,11 @@ use zeroize::Zeroizing;
 
 use super::relay_url::RelayUrl;
 use super::{Account, alias, mailaddr};
-use crate::proto::scram::SCHEME;
 
 /// The longest host name, in bytes.
 const MAX_HOST_NAME: usize = 255;
 /// Values of this many bytes or more are refused (LINE_MAX of most systems).
-const MAX_LINE: usize = 2048;
+pub const MAX_LINE: usize = 2048;
 /// The shortest credentials, in bytes.
 const MIN_CREDENTIALS: usize = 3;
 
@@ -54,19 +53,6 @@ pub fn credentials(key: &str, text: &str) -> Result<Credentials, BadValue> {
         None => (key.to_ascii_lowercase(), text),
     };
     Ok(Credentials { user, password: Zeroizing::new(password.to_owned()) })
-}
-
-/// Reads what a client that logs in here must know: credentials whose password is a hash, or the
-/// text of a SCRAM verifier, which holds colons. A user in it counts for nothing.
-///
-/// # Errors
-/// As [`credentials`].
-pub fn login_hash(text: &str) -> Result<Zeroizing<String>, BadValue> {
-    let is_verifier = text.strip_prefix(SCHEME).is_some_and(|rest| rest.starts_with('$'));
-    if is_verifier && text.len() < MAX_LINE {
-        return Ok(Zeroizing::new(text.to_owned()));
-    }
-    credentials("", text).map(|credentials| credentials.password)
 }
 
 /// Mail addresses and parts of them: those that a user may send from.

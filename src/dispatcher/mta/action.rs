@@ -1,6 +1,6 @@
 //! What a `relay` action of the configuration says, and what is fixed about one relay.
 //!
-//! TLS, credentials and SRS get their options here when they are built.
+//! TLS and credentials get their options here when they are built.
 
 use std::fmt;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use super::input::InputBuffer;
 use super::session::Session;
 use super::state::{Outcome, State};
 use crate::filter::Event;
-use crate::ipc::message::lookup::{LineFlow, MAX_FILTER_LINES};
+use crate::ipc::message::lookup::LineFlow;
 use crate::message::{Fault, Framing, Lines, Options, Pipeline, Progress, Reached};
 use crate::model::limits;
 use crate::proto::reply;
@@ -22,7 +22,7 @@ use crate::proto::reply;
 /// How the end of a message is told to filters.
 const DOT: &[u8] = b".\n";
 /// Most bytes of lines that go at once; the end has room behind them.
-const MAX_LINES: usize = MAX_FILTER_LINES - DOT.len();
+const MAX_LINES: usize = limits::FILTER_LINES - DOT.len();
 
 /// A message in its filters.
 #[derive(Debug)]

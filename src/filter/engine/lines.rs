@@ -14,7 +14,7 @@ use crate::config::ProcessId;
 use crate::filter::chain::{Chain, Decider};
 use crate::filter::said::MAX_LINE;
 use crate::filter::{Phase, wire};
-use crate::ipc::message::lookup::MAX_FILTER_LINES;
+use crate::model::limits::FILTER_LINES;
 
 /// The lines of one message.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl<T> Stream<T> {
     /// What is to be collected next.
     fn collect(&mut self) -> Vec<u8> {
         let rest = self.output.get(self.collected..).unwrap_or_default();
-        let piece = rest.get(..rest.len().min(MAX_FILTER_LINES)).unwrap_or_default().to_vec();
+        let piece = rest.get(..rest.len().min(FILTER_LINES)).unwrap_or_default().to_vec();
         self.collected += piece.len();
         if self.collected == self.output.len() {
             self.output.clear();

@@ -15,9 +15,6 @@ use crate::model::{Mailbox, ReversePath};
 /// Purpose under which the key of sealed routes is derived, by parent, lookup and queue.
 pub const ROUTE_KEY: &str = "pillarbox route 1";
 
-/// Most bytes of lines in one frame to or from filters: the longest line has no room in it.
-pub const MAX_FILTER_LINES: usize = 32 * 1024;
-
 /// What is sealed for one envelope: a route, bound to one transaction.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SealedRoute {
@@ -133,8 +130,8 @@ pub enum DispatcherToLookup {
         /// The session.
         session: u64,
         /// Lines, dot-stuffed, each with a line feed, the final dot too; at most
-        /// [`MAX_FILTER_LINES`] bytes, so that a long line may be cut between two requests. Empty to
-        /// wait for output.
+        /// [`FILTER_LINES`](crate::model::limits::FILTER_LINES) bytes, so that a long line may be
+        /// cut between two requests. Empty to wait for output.
         lines: Blob,
     },
     /// The sender to announce for forwarded mail, on a relay that rewrites it (answered by
@@ -251,7 +248,8 @@ pub enum LookupToDispatcher {
         /// Bytes of the lines sent that were taken; the rest is to be sent again.
         taken: u32,
         /// Lines, each with a line feed, still dot-stuffed, without the final dot; at most
-        /// [`MAX_FILTER_LINES`] bytes, so that a long line may be cut between two replies.
+        /// [`FILTER_LINES`](crate::model::limits::FILTER_LINES) bytes, so that a long line may be
+        /// cut between two replies.
         output: Blob,
         /// What comes next.
         flow: LineFlow,

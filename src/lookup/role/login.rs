@@ -8,7 +8,9 @@ use crate::ipc::blob::Blob;
 use crate::ipc::message::lookup::{Credentials as Verdict, Password};
 use crate::model::ReversePath;
 use crate::model::envelope::Source;
+use crate::proto::scram::{SCHEME, Verifier};
 use crate::table::process::RequestError;
+use crate::table::value::BadValue;
 use crate::table::{Answer, Question, Service, value};
 
 /// Entries of a map that are read to see what its hashes are like.
@@ -96,8 +98,8 @@ impl Lookup {
     /// Whether everybody in a table has a verifier. Of what programs hold that is not known.
     pub(super) async fn offers_scram(&self, table: TableId) -> bool {
         let is_verifier = |text: &str| {
-            let hash = value::login_hash(text);
-            hash.is_ok_and(|hash| hash.parse::<crate::proto::scram::Verifier>().is_ok())
+            let hash = login_hash(text);
+            hash.is_ok_and(|hash| hash.parse::<Verifier>().is_ok())
         };
         if let Some(entries) = self.tables.get(table) {
             return self.verifiers.of(table, &entries, || {
@@ -148,7 +150,7 @@ impl Lookup {
         match self.answer_to(&question).await {
             Answer::Value(Some(text)) => {
                 let text = Zeroizing::new(text);
-                value::login_hash(&text).map(Some).map_err(|error| {
+                login_hash(&text).map(Some).map_err(|error| {
                     self.warn_about(table, user, &error);
                 })
             }
@@ -165,10 +167,10 @@ impl Lookup {
         let mut seen = Vec::new();
         if let Some(entries) = self.tables.get(table) {
             let keys: Vec<String> = entries.keys().take(SAMPLES).collect();
-            seen.extend(keys.iter().filter_map(|key| value::login_hash(&entries.value(key)?).ok()));
+            seen.extend(keys.iter().filter_map(|key| login_hash(&entries.value(key)?).ok()));
         } else if let Some(map) = self.maps.open_now(table).await {
             let read = map.each(|_, text| {
-                seen.extend(value::login_hash(text));
+                seen.extend(login_hash(text));
                 seen.len() < SAMPLES
             });
             // What was read before an error will do.
@@ -189,6 +191,16 @@ impl Lookup {
         let user = user.escape_debug();
         tracing::warn!("warn: user credentials lookup fail for {name}:{user}: {reason}");
     }
+}
+
+/// Reads what a client that logs in must know: credentials whose password is a hash, or the text of a
+/// SCRAM verifier, which holds colons. A user in it counts for nothing.
+fn login_hash(text: &str) -> Result<Zeroizing<String>, BadValue> {
+    let is_verifier = text.strip_prefix(SCHEME).is_some_and(|rest| rest.starts_with('$'));
+    if is_verifier && text.len() < value::MAX_LINE {
+        return Ok(Zeroizing::new(text.to_owned()));
+    }
+    value::credentials("", text).map(|credentials| credentials.password)
 }
 
 /// Whether a list of addresses lets its user send as `sender`; `None` if it is no list.
