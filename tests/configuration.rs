@@ -128,7 +128,7 @@ fn macros_of_the_command_line_count() {
 // The one line that scripts read stays as it is; what helps an administrator is for a terminal.
 #[test]
 fn a_check_tells_all_errors_with_their_places() {
-    let place = Place::new("foo\nlisten on 127.0.0.1 port 0\naction a relay srs\nadmd x\n");
+    let place = Place::new("foo\nlisten on 127.0.0.1 port 0\naction a relay srs\npolicy x\n");
     let said = place.check();
     let file = place.path().join("smtpd.conf").display().to_string();
     let expected = [
@@ -136,7 +136,7 @@ fn a_check_tells_all_errors_with_their_places() {
         format!("{file}:2: invalid port: 0"),
         format!("{file}:3: an srs key is required for srs to be specified in an action"),
         "warn: no rules, nothing to do".to_owned(),
-        format!("{file}:4: admd: not supported yet"),
+        format!("{file}:4: policy: not supported yet"),
     ];
     assert_eq!(said.code, Some(1));
     assert_eq!(said.errors.lines().collect::<Vec<_>>(), expected);
@@ -169,7 +169,7 @@ fn a_check_looks_at_keys_accounts_and_programs() {
     for line in [
         ":2: getpwnam: no such user: no_such_user_here\n",
         ":3: table_create: backend \"nosuchprogram\" does not exist\n",
-        ": not supported yet\n",
+        ":1: load_pki_keys: failed to load key file\n",
     ] {
         assert!(said.errors.contains(line), "{line:?} in {said:?}");
     }

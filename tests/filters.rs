@@ -191,6 +191,19 @@ fn a_command_that_does_not_exist_is_said_and_fails_its_sessions_only() {
 }
 
 #[test]
+fn a_filter_that_ends_at_once_fails_its_sessions_only() {
+    let plain = free_address();
+    let words = format!("{} port {}", plain.ip(), plain.port());
+    let config = CONFIG.replace("@PLAIN@", &words).replace("filter-test", "/bin/true");
+    let server = Server::start(&config);
+    server.wait_for_log("warn: lost processor: f1 exited abnormally");
+    let reply = Peer::connect(server.address()).unwrap().reply().unwrap();
+    assert_eq!(reply.line(), "421 Internal server error");
+    assert!(Peer::greeted(plain).is_ok());
+    spec_case::ran("config", 268);
+}
+
+#[test]
 fn a_filter_that_is_killed_fails_its_sessions_and_is_back() {
     let scene = Scene::with_all();
     let mut peer = scene.server.peer();

@@ -96,6 +96,7 @@ fn built_in_filters_decide_one_after_the_other() {
     let mut scene = chain("connect match fcrdns junk", "connect match !rdns reject \"hello\"");
     assert_eq!(connect(&mut scene), disconnected());
     ran("filter", 91);
+    ran("config", 275);
     let mut scene =
         chain("connect match !rdns rewrite \"x\"", "connect match !rdns reject \"550 x\"");
     assert_eq!(connect(&mut scene), rejected("550 x"));
