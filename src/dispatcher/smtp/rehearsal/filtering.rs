@@ -26,8 +26,11 @@ const ARGUMENTS: [&[u8]; 8] = [
     b"<\xff@x>\r\nDATA",
     b"0 LAST",
 ];
+/// What a filter makes of a line.
+type Rewriting = fn(&[u8]) -> Vec<u8>;
+
 /// What becomes of lines.
-const LINES: [fn(&[u8]) -> Vec<u8>; 8] = [
+const LINES: [Rewriting; 8] = [
     echoed,
     |_| Vec::new(),
     |line| [b".", line, b"\n"].concat(),
@@ -50,7 +53,7 @@ pub(super) struct FilterPlan {
     interests: Option<Interests>,
     decisions: Vec<(Phase, Decision)>,
     silent: Option<Phase>,
-    line: fn(&[u8]) -> Vec<u8>,
+    line: Rewriting,
     collects: bool,
     pace: usize,
     breaks_after: Option<usize>,
