@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::filtering::FilterPlan;
 use super::{Rehearsal, Script, route};
-use crate::config::{Senders, TableId, TlsMode};
+use crate::config::{FilterId, Senders, TableId, TlsMode};
 use crate::dispatcher::smtp::{
     AuthSettings, Authenticated, Ending, Expansion, Peer, Refusal, Settings, TlsOffer,
 };
@@ -29,13 +30,14 @@ struct Plan<'a> {
     starts_encrypted: bool,
     auth: Option<AuthSettings>,
     masquerades: bool,
+    filter: Option<FilterPlan>,
     chunk: usize,
     input: &'a [u8],
 }
 
 impl<'a> Plan<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (&[flags, security, chunk], input) = bytes.split_first_chunk::<3>()?;
+        let (&[flags, security, chunk], mut input) = bytes.split_first_chunk::<3>()?;
         let flag = |bit: u8| flags & (1 << bit) != 0;
         let secure = |bit: u8| security & (1 << bit) != 0;
         let tls = match security & 3 {
@@ -44,6 +46,11 @@ impl<'a> Plan<'a> {
             2 => Some(TlsMode::Required),
             _ => Some(TlsMode::Immediate),
         };
+        let mut filter = None;
+        if secure(7) {
+            let (plan, rest) = FilterPlan::read(input)?;
+            (filter, input) = (Some(plan), rest);
+        }
         let auth = AuthSettings { required: secure(4), table: None, scram: secure(5) };
         Some(Self {
             local: flag(0),
@@ -58,6 +65,7 @@ impl<'a> Plan<'a> {
             starts_encrypted: secure(2),
             auth: secure(3).then_some(auth),
             masquerades: secure(6),
+            filter,
             chunk: usize::from(chunk) + 1,
             input,
         })
@@ -71,6 +79,7 @@ impl<'a> Plan<'a> {
         settings.received_auth = self.masquerades;
         settings.senders =
             self.masquerades.then_some(Senders { table: TableId(0), masquerade: true });
+        settings.filter = self.filter.as_ref().map(|_| FilterId(0));
         if self.small {
             settings.max_message_size = 2000;
             settings.max_recipients = 3;
@@ -106,27 +115,40 @@ impl<'a> Plan<'a> {
         if self.named {
             peer.hostname = Some("client.example".into());
         }
-        Rehearsal::new(settings, peer, script)
+        let mut session = Rehearsal::new(settings, peer, script);
+        if let Some(filter) = &self.filter {
+            session.filter.script = filter.script();
+        }
+        session
     }
 
     /// Sends the input in chunks of `size` bytes; returns everything that the client could read.
     fn run(&self, session: &mut Rehearsal, size: usize) -> Vec<u8> {
-        let mut received = session.send(b"");
+        let mut received = send(session, b"");
         if self.starts_encrypted {
             for line in ["EHLO a.b\n", "STARTTLS\n"] {
-                received.extend(session.send(line.as_bytes()));
+                received.extend(send(session, line.as_bytes()));
             }
         }
         if self.starts_in_data {
             for line in ["EHLO a.b\n", "MAIL FROM:<>\n", "RCPT TO:<c@d>\n", "DATA\n"] {
-                received.extend(session.send(line.as_bytes()));
+                received.extend(send(session, line.as_bytes()));
             }
         }
         for chunk in self.input.chunks(size) {
-            received.extend(session.send(chunk));
+            received.extend(send(session, chunk));
         }
         received
     }
+}
+
+/// Sends bytes; a filter that does not answer them is late.
+fn send(session: &mut Rehearsal, bytes: &[u8]) -> Vec<u8> {
+    let mut received = session.send(bytes);
+    if session.stalled && !session.closed {
+        received.extend(session.filter_is_late());
+    }
+    received
 }
 
 /// The verdict on a password that begins with this letter.
@@ -139,12 +161,13 @@ fn verdict(first: Option<u8>) -> Authenticated {
     }
 }
 
-/// Runs a session on `bytes`: three bytes of settings, then what the client sends, once in pieces
-/// and once as a whole.
+/// Runs a session on `bytes`: three bytes of settings, perhaps the script of a filter, then what the
+/// client sends, once in pieces and once as a whole.
 ///
 /// # Errors
 /// Names what did not hold: every reply is a proper line; every log line is printable; nothing
-/// stored has a CR; memory and work are bounded; with pipelining, a remote client's segments make
+/// stored has a CR; memory and work are bounded; filters are told of transactions in order; nothing is
+/// said in clear text where a handshake comes first; with pipelining, a remote client's segments make
 /// no difference, but before a handshake.
 pub fn exercise(bytes: &[u8]) -> Result<(), String> {
     let Some(plan) = Plan::read(bytes) else { return Ok(()) };
@@ -158,7 +181,8 @@ pub fn exercise(bytes: &[u8]) -> Result<(), String> {
 
     // Behind STARTTLS it matters what came together with it.
     let upgrades = matches!(plan.tls, Some(TlsMode::Offered | TlsMode::Required));
-    if plan.local || !plan.pipelining || plan.refuses_pieces || upgrades {
+    let breaks_off = plan.filter.as_ref().is_some_and(FilterPlan::breaks_off);
+    if plan.local || !plan.pipelining || plan.refuses_pieces || upgrades || breaks_off {
         return Ok(());
     }
     if received != received_at_once {
@@ -175,8 +199,14 @@ pub fn exercise(bytes: &[u8]) -> Result<(), String> {
 
 fn check(plan: &Plan<'_>, session: &mut Rehearsal, received: &[u8]) -> Result<(), String> {
     check_replies(received)?;
+    let is_clear = plan.tls == Some(TlsMode::Immediate) && !session.session.is_secure();
+    if is_clear && !received.is_empty() {
+        return Err("something is said before the handshake".to_owned());
+    }
     let pieces = plan.input.len() / plan.chunk + 1;
-    if session.polls > 64 + 8 * (plan.input.len() + pieces) {
+    // Filters are told line by line, and may take the trace headers of a message byte by byte.
+    let (least, factor) = if plan.filter.is_some() { (1024, 32) } else { (64, 8) };
+    if session.polls > least + factor * (plan.input.len() + pieces) {
         return Err(format!("{} polls for {} bytes", session.polls, plan.input.len()));
     }
     if !session.closed && session.pending() > 2048 {
@@ -189,7 +219,10 @@ fn check(plan: &Plan<'_>, session: &mut Rehearsal, received: &[u8]) -> Result<()
         return Err(format!("a piece of {} bytes", session.largest_piece));
     }
     for stored in &session.stored {
-        if stored.body.contains(&b'\r') || !stored.body.ends_with(b"\n") {
+        // Filters may leave nothing of a message.
+        let is_whole =
+            stored.body.ends_with(b"\n") || (plan.filter.is_some() && stored.body.is_empty());
+        if stored.body.contains(&b'\r') || !is_whole {
             return Err("a stored message has a CR, or no last LF".to_owned());
         }
         if stored.commit.size() != stored.body.len() as u64 || stored.commit.recipients.is_empty() {
@@ -205,7 +238,7 @@ fn check(plan: &Plan<'_>, session: &mut Rehearsal, received: &[u8]) -> Result<()
     if log.iter().filter(ends).count() != 1 || !log.last().is_some_and(|line| ends(&line)) {
         return Err("the session does not end exactly once".to_owned());
     }
-    Ok(())
+    plan.filter.as_ref().map_or(Ok(()), |filter| filter.check(session))
 }
 
 fn check_replies(received: &[u8]) -> Result<(), String> {
@@ -297,9 +330,15 @@ mod tests {
             flags: u8,
             security: u8,
             chunk: u8,
+            filter in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 7),
+            decisions in prop::collection::vec(any::<[u8; 2]>(), 7),
             parts in prop::collection::vec((0..FRAGMENTS.len(), 1_usize..4), 0..60),
         ) {
             let mut bytes = vec![flags, security, chunk];
+            if security & 0x80 != 0 {
+                bytes.extend(&filter);
+                bytes.extend(decisions[..usize::from(filter[6] & 7)].concat());
+            }
             for (part, times) in parts {
                 bytes.extend(FRAGMENTS[part].repeat(times));
             }
@@ -316,6 +355,14 @@ mod tests {
             for flags in [0, 1, 2, 0x44, 0x48, 0x60] {
                 let bytes = [&[flags, 0, 255], input.as_slice()].concat();
                 assert_eq!(exercise(&bytes), Ok(()), "{part:?} with {flags}");
+            }
+            // Filters of everything, who take lines at once or in small pieces.
+            for pace in [0, 9] {
+                let filter = [0xff, 0x7f, 0, pace, 0, 255, 0];
+                for flags in [0, 0x44, 0x60] {
+                    let bytes = [&[flags, 0x80, 255], &filter[..], &input].concat();
+                    assert_eq!(exercise(&bytes), Ok(()), "{part:?} with {flags} and filters");
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 mod chunks;
 mod exercise;
 mod filter;
+mod filtering;
 
 use std::sync::Arc;
 
