@@ -48,18 +48,18 @@ impl Peer {
         }
         Ok(peer)
     }
-
-    /// The bare connection, from which nothing was read beyond the last reply.
-    pub fn into_stream(self) -> TcpStream {
-        assert_eq!(self.stream.buffer(), b"");
-        self.stream.into_inner()
-    }
 }
 
 impl<S: Read + Write> Peer<S> {
     /// Speaks over a connection of another kind.
     pub fn over(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
+    }
+
+    /// The bare connection, from which nothing was read beyond the last reply.
+    pub fn into_stream(self) -> S {
+        assert_eq!(self.stream.buffer(), b"");
+        self.stream.into_inner()
     }
 
     /// The connection itself.
