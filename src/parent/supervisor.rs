@@ -5,6 +5,7 @@
 //! and syncs, then the rest; and a new set begins. Listening sockets stay open all the time, so that
 //! clients wait and are not refused.
 
+mod ending;
 mod reloading;
 
 use std::collections::HashMap;
@@ -29,13 +30,6 @@ use crate::ipc::link::Link;
 use crate::ipc::message::parent::{Administration, ParentToRole, RoleToParent, Status, Switches};
 use crate::ipc::message::spawner::{ParentToSpawner, SpawnerToParent};
 use crate::process::{Memory, PARENT_CHANNEL, PARENT_WINDOW};
-
-/// How long the dispatcher may take to finish what it does.
-const DISPATCHER_GRACE: Duration = Duration::from_secs(2);
-/// How long the queue may take to write down what it was told.
-const QUEUE_GRACE: Duration = Duration::from_secs(5);
-/// How long the others may take to notice the end.
-const REST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until an administrator or a signal ends it.
 pub fn run(prepared: Prepared, ready: Option<Ready>) -> ExitCode {
@@ -519,78 +513,6 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    /// Begins the end of the whole.
-    fn stop(&mut self) {
-        if self.stopping {
-            return;
-        }
-        self.stopping = true;
-        self.prepared.announce_stopping();
-        if self.phase == Phase::Running {
-            self.end_set();
-        }
-    }
-
-    /// Begins the end of the set, with the dispatcher if it is there.
-    fn end_set(&mut self) {
-        // Without a queue nothing that the dispatcher finishes could be written down.
-        let grace =
-            if self.slots.contains_key(&Role::Queue) { DISPATCHER_GRACE } else { Duration::ZERO };
-        self.phase = Phase::Ending(Stage::Dispatcher, Instant::now() + grace);
-        self.tell_to_leave(Role::Dispatcher);
-        self.next_stage(Stage::Dispatcher);
-    }
-
-    /// Goes on with the end of the set as far as nobody has to be waited for.
-    fn next_stage(&mut self, stage: Stage) {
-        match stage {
-            Stage::Dispatcher if self.slots.contains_key(&Role::Dispatcher) => {}
-            Stage::Dispatcher => {
-                self.phase = Phase::Ending(Stage::Queue, Instant::now() + QUEUE_GRACE);
-                self.tell_to_leave(Role::Queue);
-                self.next_stage(Stage::Queue);
-            }
-            Stage::Queue if self.slots.contains_key(&Role::Queue) => {}
-            Stage::Queue => {
-                self.phase = Phase::Ending(Stage::Rest, Instant::now() + REST_GRACE);
-                for slot in self.slots.values() {
-                    slot.link.close();
-                }
-                self.next_stage(Stage::Rest);
-            }
-            Stage::Rest if !self.slots.is_empty() => {}
-            Stage::Rest => {
-                self.phase = Phase::Running;
-                if !self.stopping {
-                    self.schedule(Restart::Set, self.set_pause);
-                }
-            }
-        }
-    }
-
-    fn tell_to_leave(&mut self, role: Role) {
-        if let Some(slot) = self.slots.get_mut(&role) {
-            slot.tell(ParentToRole::Shutdown, None);
-        }
-    }
-
-    /// Whoever should have left by now is ended.
-    fn out_of_patience(&mut self) {
-        let Phase::Ending(stage, _) = self.phase else { return };
-        for (role, slot) in &self.slots {
-            let late = match stage {
-                Stage::Dispatcher => *role == Role::Dispatcher,
-                Stage::Queue => *role == Role::Queue,
-                Stage::Rest => true,
-            };
-            if late {
-                let _gone = platform::process::signal(slot.pid, Signal::Kill);
-            }
-        }
-        // Its end is noticed by the signal of the child; this only keeps the loop from spinning.
-        self.phase = Phase::Ending(stage, Instant::now() + REST_GRACE);
     }
 }
 

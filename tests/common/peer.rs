@@ -48,12 +48,6 @@ impl Peer {
         }
         Ok(peer)
     }
-
-    /// The bare connection, from which nothing was read beyond the last reply.
-    pub fn into_stream(self) -> TcpStream {
-        assert_eq!(self.stream.buffer(), b"");
-        self.stream.into_inner()
-    }
 }
 
 impl<S: Read + Write> Peer<S> {
@@ -64,6 +58,12 @@ impl<S: Read + Write> Peer<S> {
 
     /// The connection, of which replies may have been read that nobody asked for.
     pub fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
+    /// The bare connection, from which nothing was read beyond the last reply.
+    pub fn into_stream(self) -> S {
+        assert_eq!(self.stream.buffer(), b"");
         self.stream.into_inner()
     }
 

@@ -1,10 +1,10 @@
 //! A fake SMTP or LMTP server that keeps what it is sent and answers as the test wants.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::wait::wait_until;
@@ -15,6 +15,10 @@ pub const END_OF_DATA: &str = ".";
 /// One transaction as the sink has seen it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Received {
+    /// The address that the client came from.
+    pub client: Option<IpAddr>,
+    /// What it calls itself.
+    pub helo: String,
     /// The argument of MAIL.
     pub sender: String,
     /// The arguments of RCPT that were answered 2xx.
@@ -39,6 +43,7 @@ struct Shared {
 pub struct Sink {
     address: SocketAddr,
     shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Sink {
@@ -77,7 +82,7 @@ impl Sink {
             closing: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             for stream in listener.incoming() {
                 if accepting.closing.load(Ordering::Acquire) {
                     return;
@@ -89,7 +94,7 @@ impl Sink {
                 thread::spawn(move || session.converse(&stream));
             }
         });
-        Ok(Self { address, shared })
+        Ok(Self { address, shared, accepting: Some(thread) })
     }
 
     /// Where it listens.
@@ -124,8 +129,10 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
-        // Wakes the thread that accepts.
-        drop(TcpStream::connect(self.address));
+        // Wakes the thread that accepts, and waits until the address is free again.
+        if TcpStream::connect(self.address).is_ok() {
+            let _ended = self.accepting.take().map(JoinHandle::join);
+        }
     }
 }
 
@@ -134,6 +141,8 @@ impl Shared {
         let mut output = stream;
         let mut input = BufReader::new(stream);
         let mut transaction = Received::default();
+        let client = Some(stream.peer_addr()?.ip());
+        let mut helo = String::new();
         let mut has_sender = false;
         let mut say = |reply: String| match reply.as_str() {
             "" => Err(io::Error::other("the script ends the connection")),
@@ -156,9 +165,13 @@ impl Shared {
             let positive = reply.starts_with(['2', '3']);
             say(reply)?;
             match verb.as_str() {
+                "EHLO" | "LHLO" => {
+                    helo = line.split(' ').nth(1).unwrap_or_default().to_owned();
+                }
                 "MAIL" | "RSET" => {
                     has_sender = positive && verb == "MAIL";
-                    transaction = Received { sender: argument(&line), ..Received::default() };
+                    let (sender, helo) = (argument(&line), helo.clone());
+                    transaction = Received { client, helo, sender, ..Received::default() };
                 }
                 "RCPT" if positive => transaction.recipients.push(argument(&line)),
                 "DATA" if positive => {

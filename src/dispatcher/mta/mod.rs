@@ -26,6 +26,7 @@ mod log;
 pub mod network;
 mod prepare;
 pub mod relay;
+mod rotation;
 pub mod session;
 mod shell;
 pub mod task;

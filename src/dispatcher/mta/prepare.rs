@@ -93,14 +93,20 @@ async fn senders(mta: &Mta, key: &RelayKey) -> Result<Vec<Sender>, Verdict> {
         let helo = action.helo.clone().unwrap_or_else(|| mta.settings().server_name.clone());
         return Ok(vec![Sender { source: None, helo: Some(helo) }]);
     };
-    let mut senders: Vec<Sender> = Vec::new();
-    while senders.len() < SOURCES {
-        let Ok(source) = mta.directory().source(table).await else { break };
-        if senders.iter().any(|known| known.source == Some(source)) {
-            break;
+    let mut sources = Vec::new();
+    {
+        let _reading = mta.rotations().of(table).await;
+        while sources.len() < SOURCES {
+            let Ok(source) = mta.directory().source(table).await else { break };
+            if sources.contains(&source) {
+                break;
+            }
+            sources.push(source);
         }
-        let helo = helo(mta, action, source).await;
-        senders.push(Sender { source: Some(source), helo });
+    }
+    let mut senders = Vec::with_capacity(sources.len());
+    for source in sources {
+        senders.push(Sender { source: Some(source), helo: helo(mta, action, source).await });
     }
     if senders.is_empty() {
         tracing::warn!("warn: Failed to get source address for {key}");

@@ -20,6 +20,7 @@ use super::directory::{Directory, Event, Sink};
 use super::log::DeliveryLine;
 use super::network::{Network, RouteId, RouteStatus};
 use super::relay::{Relay, RelayFailure, Step};
+use super::rotation::Rotations;
 use super::session::{Class, Verdict};
 use super::{Settings, connection, prepare};
 use crate::model::Envelope;
@@ -45,6 +46,7 @@ struct Shared {
     settings: RwLock<Arc<Settings>>,
     directory: Arc<dyn Directory>,
     sink: Arc<dyn Sink>,
+    rotations: Rotations,
     state: Mutex<State>,
     /// Whether anything is deferred: spares the lock on every acceptance.
     has_deferred: AtomicBool,
@@ -114,6 +116,7 @@ impl Mta {
             settings: RwLock::new(Arc::new(settings)),
             directory,
             sink,
+            rotations: Rotations::default(),
             state: Mutex::default(),
             has_deferred: AtomicBool::new(false),
         };
@@ -187,6 +190,10 @@ impl Mta {
 
     pub(super) fn directory(&self) -> &dyn Directory {
         &*self.shared.directory
+    }
+
+    pub(super) fn rotations(&self) -> &Rotations {
+        &self.shared.rotations
     }
 
     pub(super) fn tell(&self, event: Event) {
