@@ -101,12 +101,11 @@ def extensions():
                 targets=[("value", "chasquid", ">=", 1.3), ("value", "postfix", ">=", 3)],
             )
         )  # fmt: skip
-    found.append(
-        Scene(
-            "filtered, 10 sessions", "filtered", "tmpfs", 10, 6000, unit="/s", only=FILTERED,
-            targets=[("unfiltered", None, ">=", 0.75)],
-        )
-    )  # fmt: skip
+    for sessions in [10, 100]:
+        title = f"filtered, {sessions} sessions"
+        scene = Scene(title, "filtered", "tmpfs", sessions, 6000, unit="/s", only=FILTERED)
+        scene.targets = [("unfiltered", None, ">=", 0.75)]
+        found.append(scene)
     for sessions, tls, only, targets in [
         (2000, "no", CROWDED | OLDER, [("value", None, "<=", 12)]),
         (
