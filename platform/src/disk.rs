@@ -184,9 +184,10 @@ mod tests {
         let probe = MemoryProbe::open().unwrap();
         let before = probe.read().unwrap();
         assert!(before.pss_bytes > 0 && before.pss_bytes <= before.rss_bytes);
-        let touched = vec![1_u8; 32 << 20];
+        // Tests beside this one may have given some of theirs back.
+        let touched = vec![1_u8; 96 << 20];
         let after = probe.read().unwrap();
-        assert!(after.rss_bytes >= before.rss_bytes + (30 << 20), "{before:?} {after:?}");
+        assert!(after.rss_bytes >= before.rss_bytes + (64 << 20), "{before:?} {after:?}");
         assert_eq!(touched[touched.len() / 2], 1);
     }
 }

@@ -30,7 +30,10 @@ const MAX_KEY: usize = 256 * 1024;
 
 /// Runs the role.
 pub fn run() -> ExitCode {
-    let prepare = |_: &Setup| {
+    let prepare = |setup: &Setup| {
+        if setup.config.pki.is_empty() {
+            return Ok(());
+        }
         platform::tls::prepare().map_err(|error| StartError::Prepare {
             what: "cryptography".to_owned(),
             source: std::io::Error::other(error),

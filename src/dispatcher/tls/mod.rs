@@ -81,7 +81,10 @@ impl Surroundings {
     /// # Errors
     /// There are no random numbers.
     pub fn read(setup: &Setup) -> std::io::Result<Self> {
-        platform::tls::prepare().map_err(std::io::Error::other)?;
+        // It takes a while, which only those who encrypt should wait.
+        if !setup.config.pki.is_empty() {
+            platform::tls::prepare().map_err(std::io::Error::other)?;
+        }
         let checks = |tls: &ListenerTls| tls.verify && tls.authority.is_none();
         let listeners = &setup.config.listeners;
         let needed = listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(checks);
