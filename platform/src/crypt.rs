@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::dynamic::Library;
 
 /// Names of the library: libxcrypt in its two ABIs, FreeBSD, and whichever a link says.
+#[cfg_attr(target_env = "musl", allow(dead_code))] // it is linked there
 const LIBRARIES: [&CStr; 4] =
     [c"libcrypt.so.1", c"libcrypt.so.2", c"libcrypt.so.5", c"libcrypt.so"];
 

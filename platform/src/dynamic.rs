@@ -18,6 +18,7 @@ unsafe impl Sync for Library {}
 
 impl Library {
     /// What is part of this program already.
+    #[cfg_attr(target_env = "musl", allow(dead_code))] // what it is wanted for is linked there
     pub(crate) fn own() -> Option<Self> {
         // SAFETY: a null name means the program itself.
         NonNull::new(unsafe { libc::dlopen(ptr::null(), libc::RTLD_NOW) }).map(Self)
