@@ -277,8 +277,10 @@ fn both_directions(start: impl FnOnce(SocketAddr, SocketAddr) -> PeerServer, que
     let peer = start(theirs, back);
     let queues: Vec<_> = queue.iter().map(|name| peer.work().join(name)).collect();
     let nothing_under_way = || {
+        let theirs_are_empty = || queues.iter().all(|queue| files(queue) == 0);
+        // Theirs before and after ours: what leaves one for the other meanwhile is seen in it.
         wait_until("all queues are empty", UNDER_WAY, || {
-            server.queue().is_empty() && queues.iter().all(|queue| files(queue) == 0)
+            theirs_are_empty() && server.queue().is_empty() && theirs_are_empty()
         });
     };
 
