@@ -182,12 +182,15 @@ mod tests {
     #[test]
     fn memory_grows_with_what_is_touched() {
         let probe = MemoryProbe::open().unwrap();
-        let before = probe.read().unwrap();
-        assert!(before.pss_bytes > 0 && before.pss_bytes <= before.rss_bytes);
-        // Tests beside this one may have given some of theirs back.
-        let touched = vec![1_u8; 96 << 20];
-        let after = probe.read().unwrap();
-        assert!(after.rss_bytes >= before.rss_bytes + (80 << 20), "{before:?} {after:?}");
-        assert_eq!(touched[touched.len() / 2], 1);
+        // Tests beside this one may give some of theirs back meanwhile: once it is seen alone.
+        let grew = (0..20).any(|_| {
+            let before = probe.read().unwrap();
+            assert!(before.pss_bytes > 0 && before.pss_bytes <= before.rss_bytes);
+            let touched = vec![1_u8; 32 << 20];
+            let after = probe.read().unwrap();
+            assert_eq!(touched[touched.len() / 2], 1);
+            after.rss_bytes >= before.rss_bytes + (30 << 20)
+        });
+        assert!(grew);
     }
 }
