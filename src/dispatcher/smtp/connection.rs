@@ -44,8 +44,6 @@ type Naming<'a> = Pin<Box<dyn Future<Output = Reverse> + Send + 'a>>;
 pub struct Connection<S> {
     stream: Transport<S>,
     door: Option<Arc<Door>>,
-    /// What was received before the session began.
-    early: Vec<u8>,
     session: Session,
     shared: Arc<Shared>,
     input: InputBuffer,
@@ -75,7 +73,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             share,
             stream: Transport::Plain(stream),
             door: None,
-            early: Vec::new(),
             session,
             shared,
             input: InputBuffer::default(),
@@ -92,13 +89,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     #[must_use]
     pub fn with_tls(self, door: Option<Arc<Door>>) -> Self {
         Self { door, ..self }
-    }
-
-    /// The same with bytes that were received already, as behind a PROXY header: they belong to the
-    /// handshake of a session that begins with one, and are its first input otherwise.
-    #[must_use]
-    pub fn with_received(self, early: Vec<u8>) -> Self {
-        Self { early, ..self }
     }
 
     /// The same with filters.
@@ -290,12 +280,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     /// Does the handshake, and tells the session how it went. What comes back counts the session as
     /// an encrypted one.
     async fn start_tls<'s>(&mut self, shared: &'s Shared) -> Option<Counted<'s>> {
-        let early = std::mem::take(&mut self.early);
         let (Some(door), Some(stream)) = (&self.door, self.stream.take_plain()) else {
             self.session.end(Ending::TlsUnavailable);
             return None;
         };
-        match shared.tls.accept(door, stream, early).await {
+        match shared.tls.accept(door, stream, Vec::new()).await {
             Ok((stream, secured)) => {
                 self.stream = Transport::Tls(stream);
                 self.session.answer(Answer::Secured(Box::new(secured)));
@@ -316,10 +305,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
 
     /// Waits for bytes; meanwhile the client's name may come.
     async fn receive(&mut self, naming: &mut Option<Naming<'_>>) {
-        if !self.early.is_empty() {
-            self.input.room().append(&mut self.early);
-            return;
-        }
         if self.input.is_empty() {
             self.input = InputBuffer::default();
         }
