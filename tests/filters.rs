@@ -163,6 +163,19 @@ fn a_filter_that_takes_its_time_to_begin_delays_the_banner_only_of_its_listener(
 }
 
 #[test]
+fn sessions_and_their_filters_outlive_the_lookup_role() {
+    let scene = Scene::with_all();
+    let mut peer = scene.server.peer();
+    let before = scene.process();
+    let lookup = scene.server.role("lookup");
+    process::send(lookup.pid, Signal::SIGKILL);
+    wait_until("the role is played again", SOON, || scene.server.role("lookup").pid != lookup.pid);
+    let reply = peer.submit("a@b.example", &["user@example.org"], &message("on")).unwrap();
+    assert_eq!(reply.code, 250, "{reply:?}");
+    assert_eq!(scene.process().pid, before.pid);
+}
+
+#[test]
 fn what_a_filter_writes_to_standard_error_is_logged() {
     let scene = Scene::new(CONFIG, "register|filter|smtp-in|connect\n");
     scene.program.mode("complain");

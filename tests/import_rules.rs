@@ -40,7 +40,7 @@ const LOGIC: [(&str, &[&str]); 13] = [
         &["config", "ipc", "lookup", "model", "parent", "paths", "proto", "table", "worker"],
     ),
     ("filter", &["config", "model", "proto", "table"]),
-    ("ipc", &["config", "filter", "model"]),
+    ("ipc", &["config", "filter", "model", "table"]),
     ("log", &[]),
     ("message", &["model", "proto"]),
     ("model", &[]),

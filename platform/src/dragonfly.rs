@@ -39,6 +39,7 @@ const NO_CONFINEMENT: &str = "DragonFly cannot limit the system calls of a proce
 impl Os for Host {
     const MESSAGE_SEND_FLAGS: libc::c_int = atomic::SEND_FLAGS;
     const MESSAGE_RECEIVE_FLAGS: libc::c_int = atomic::RECEIVE_FLAGS;
+    const SHORT_RECEIVE_IS_ALL: bool = false;
 
     fn name(&self) -> &'static str {
         "DragonFly"

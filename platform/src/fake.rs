@@ -87,6 +87,7 @@ const PLACES: Places = Places {
 impl Os for Fake {
     const MESSAGE_SEND_FLAGS: libc::c_int = Host::MESSAGE_SEND_FLAGS;
     const MESSAGE_RECEIVE_FLAGS: libc::c_int = Host::MESSAGE_RECEIVE_FLAGS;
+    const SHORT_RECEIVE_IS_ALL: bool = Host::SHORT_RECEIVE_IS_ALL;
 
     fn name(&self) -> &'static str {
         "fake"

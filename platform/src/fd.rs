@@ -41,6 +41,10 @@ pub const OPEN_NONBLOCK: i32 = libc::O_NONBLOCK;
 /// Flag of `open`: fail if the name is that of a symbolic link.
 pub const OPEN_NO_FOLLOW: i32 = libc::O_NOFOLLOW;
 
+/// Whether a [`recv`] that brings less than it has room for, and no descriptor, has taken all that
+/// there was to take.
+pub const SHORT_RECEIVE_IS_ALL: bool = <Host as Os>::SHORT_RECEIVE_IS_ALL;
+
 /// Whether an error says nothing about the file that was to be opened or read: descriptors or memory
 /// are used up, or the disk or a server fails.
 #[must_use]

@@ -37,6 +37,7 @@ const PLACES: Places = Places {
 impl Os for Host {
     const MESSAGE_SEND_FLAGS: libc::c_int = atomic::SEND_FLAGS;
     const MESSAGE_RECEIVE_FLAGS: libc::c_int = atomic::RECEIVE_FLAGS;
+    const SHORT_RECEIVE_IS_ALL: bool = false;
 
     fn name(&self) -> &'static str {
         "FreeBSD"

@@ -42,6 +42,7 @@ impl Os for Host {
     // Every socket is made with SO_NOSIGPIPE instead.
     const MESSAGE_SEND_FLAGS: libc::c_int = 0;
     const MESSAGE_RECEIVE_FLAGS: libc::c_int = 0;
+    const SHORT_RECEIVE_IS_ALL: bool = false;
 
     fn name(&self) -> &'static str {
         "macOS"

@@ -29,6 +29,11 @@ pub trait Os {
     /// Flags of `recvmsg`: received descriptors closed on exec, where that can be said.
     const MESSAGE_RECEIVE_FLAGS: libc::c_int;
 
+    /// Whether a receive on a local stream socket that brings less than it has room for, and no
+    /// descriptor, has taken all there was. Where bytes are not joined with a later message that
+    /// carries a descriptor, it has not.
+    const SHORT_RECEIVE_IS_ALL: bool;
+
     /// The system's name.
     fn name(&self) -> &'static str;
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::filters::link::{Ends, FilterLink};
 use super::mta::{Answer, Directory, NoEntry};
 use super::shared::Shared;
-use super::smtp::filter_link::{Ends, FilterLink};
 use crate::config::FilterId;
 use crate::filter::Direction;
 use crate::ipc::message::lookup::{DispatcherToLookup, ListPurpose, LookupToDispatcher};
@@ -99,6 +99,6 @@ impl Directory for LookupDirectory {
     }
 
     fn filters(&self, session: u64, filter: FilterId, ends: Ends) -> Option<FilterLink> {
-        Some(FilterLink::new(Arc::clone(&self.shared), session, filter, Direction::Out, ends))
+        Some(FilterLink::new(self.shared.filters.clone(), session, filter, Direction::Out, ends))
     }
 }

@@ -38,7 +38,14 @@ async fn serve(context: Context, surroundings: Surroundings) {
     context.ready().await;
     let Context { setup, parent, mut orders, memory, .. } = context;
     let paused = setup.switches.smtp_paused;
-    let shared = Shared::new(setup, parent);
+    let shared = match Shared::new(setup, parent) {
+        Ok(shared) => shared,
+        Err(error) => {
+            tracing::error!("fatal: dispatcher: random numbers: {error}");
+            return;
+        }
+    };
+    shared.filters.serve(&shared.parent);
     if let Err(error) = shared.tls.serve(&shared.setup, shared.parent.clone(), surroundings) {
         tracing::error!("warn: dispatcher: no TLS: {error}");
     }
@@ -165,7 +172,9 @@ fn answer_control(
         }
         (ControlToDispatcher::Submission, None) => {}
         (ControlToDispatcher::Statistics, _) => {
-            let snapshot = memory.snapshot(shared.counters.list());
+            let mut counters = shared.counters.list();
+            counters.extend(shared.filters.counters());
+            let snapshot = memory.snapshot(counters);
             let message = DispatcherToControl::Statistics(snapshot);
             let _gone = arrived.responder.reply(&message, None);
         }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::bodies::Bodies;
+use super::filters::Filters;
 use super::smtp::{Lease, Refusal};
 use super::tls::Tls;
+use crate::filter::engine::Settings;
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
@@ -24,6 +26,9 @@ use crate::process::ParentLink;
 const FEW_IDS: usize = 256;
 /// How long the name of an address is remembered.
 const NAME_LIFETIME: Duration = Duration::from_secs(60);
+/// Questions that wait for slow filters at most: sessions that wait for one program do not become all
+/// sessions that there may be.
+const FILTER_QUESTIONS: usize = 2048;
 /// Names remembered at most.
 const NAMES: usize = 10_000;
 
@@ -40,6 +45,8 @@ pub struct Shared {
     pub queue: Neighbour<DispatcherToQueue, QueueToDispatcher>,
     /// Encryption of sessions.
     pub tls: Arc<Tls>,
+    /// What listeners and relays are filtered with.
+    pub filters: Filters,
     /// Messages in memory.
     pub bodies: Bodies,
     /// What is counted.
@@ -133,14 +140,23 @@ impl Random {
 }
 
 impl Shared {
-    /// Nothing is connected yet.
-    #[must_use]
-    pub fn new(setup: Setup, parent: ParentLink) -> Arc<Self> {
-        Arc::new(Self {
+    /// Nothing is connected yet, and no filter runs.
+    ///
+    /// # Errors
+    /// The system has no random numbers to give.
+    pub fn new(setup: Setup, parent: ParentLink) -> Result<Arc<Self>, getrandom::Error> {
+        let lookup = Neighbour::default();
+        let settings = Settings {
+            server_name: setup.server_name.clone(),
+            seed: getrandom::u64()?,
+            waiting: FILTER_QUESTIONS,
+        };
+        Ok(Arc::new(Self {
             tls: Arc::new(Tls::new(&setup.config)),
+            filters: Filters::new(&setup.config, &settings, &lookup),
             setup,
             parent,
-            lookup: Neighbour::default(),
+            lookup,
             queue: Neighbour::default(),
             bodies: Bodies::default(),
             counters: Counters::default(),
@@ -149,7 +165,7 @@ impl Shared {
             leasing: tokio::sync::Mutex::new(()),
             names: Mutex::new(HashMap::new()),
             random: Mutex::new(Random { bytes: [0; 1024], used: 1024 }),
-        })
+        }))
     }
 
     /// A random number.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use platform::fd::SHORT_RECEIVE_IS_ALL;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
@@ -385,16 +386,23 @@ fn receive<O, I: DeserializeOwned>(
     arrivals: &mpsc::UnboundedSender<Arrived<O, I>>,
 ) -> io::Result<()> {
     let mut descriptors = Vec::new();
+    let mut received = None;
     let read = stream.try_io(Interest::READABLE, || {
-        platform::fd::recv(stream.as_fd(), buffer, &mut descriptors)
+        let count = platform::fd::recv(stream.as_fd(), buffer, &mut descriptors)?;
+        received = Some(count);
+        let is_all = SHORT_RECEIVE_IS_ALL && count < buffer.len() && descriptors.is_empty();
+        // What the next call would say is known: the socket is waited for at once.
+        if is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
     input.descriptors(descriptors);
-    let count = match read {
-        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(count) => count,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-        Err(error) => return Err(error),
+    let count = match (received, read) {
+        (Some(0), _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        (Some(count), _) => count,
+        (None, Err(error)) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(()),
+            _ => return Err(error),
+        },
+        (None, Ok(())) => return Ok(()),
     };
     input.extend(buffer.get(..count).unwrap_or_default());
     while let Some(frame) = input.next_frame().map_err(io::Error::other)? {

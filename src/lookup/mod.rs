@@ -2,7 +2,7 @@
 //!
 //! [`rules`], [`expand`], [`aliases`] and [`lines`] decide without I/O and ask for what they need;
 //! [`trace`] puts rules into words; [`dns`] asks name servers, [`users`] for accounts, [`maps`] map
-//! files, [`programs`] table programs, [`filters`] filter programs, [`readers`] for files of users;
+//! files, [`programs`] table programs, [`readers`] for files of users;
 //! [`credentials`] judges logins; [`rewriting`] has the keys of forwarded senders; [`role`] answers
 //! the dispatcher.
 
@@ -15,7 +15,6 @@ pub mod rules;
 pub mod trace;
 
 mod credentials;
-mod filters;
 mod maps;
 mod readers;
 mod role;

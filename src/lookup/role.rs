@@ -18,14 +18,12 @@ use platform::Role;
 use self::recipients::{Job, facts};
 use super::credentials::{Logins, Prepared, Verifiers};
 use super::dns::{Dns, DnsConfig};
-use super::filters::Filters;
 use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
 use super::readers::Readers;
 use super::rewriting::Rewriting;
 use super::users::Users;
 use crate::config::{LocalAddress, TableId, TableSource};
-use crate::filter::engine::{Beginning, Settings};
 use crate::ipc::link::{Arrived, Link, Responder};
 use crate::ipc::message::control::{ControlToLookup, LookupToControl};
 use crate::ipc::message::lookup::{DispatcherToLookup, ListPurpose, LookupToDispatcher};
@@ -83,20 +81,8 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
             return;
         }
     };
-    let Ok(seed) = getrandom::u64() else {
-        tracing::error!("fatal: lookup: no random numbers");
-        return;
-    };
-    let settings = Settings {
-        server_name: setup.server_name.clone(),
-        seed,
-        // Half of the requests that can be under way at all.
-        waiting: setup.credits as usize / 2,
-    };
-    let (filters, mut looks) = Filters::start(&setup.config, &settings, &parent, &tables);
     let srs = setup.keys.srs.clone().map(|keys| Rewriting::new(keys, setup.config.srs.days));
     let lookup = Arc::new(Lookup {
-        filters,
         logins,
         verifiers: Verifiers::default(),
         users: Users::new(&parent),
@@ -112,17 +98,6 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
         setup,
         memory,
         expansions: AtomicI64::new(0),
-    });
-    let answering = Arc::clone(&lookup);
-    tokio::spawn(async move {
-        while let Some((ticket, question)) = looks.recv().await {
-            let lookup = Arc::clone(&answering);
-            // A table takes a while.
-            tokio::spawn(async move {
-                let answer = lookup.answer_to(&question).await;
-                lookup.filters.looked_up(ticket, &answer);
-            });
-        }
     });
     while let Some(order) = orders.recv().await {
         match (order.message, order.descriptor) {
@@ -212,7 +187,6 @@ fn text_of(file: &File) -> io::Result<Vec<u8>> {
 /// What answers need.
 struct Lookup {
     setup: Setup,
-    filters: Filters,
     parent: ParentLink,
     tables: Arc<Tables>,
     few: FewTables,
@@ -250,7 +224,6 @@ impl Lookup {
                     while let Some(arrived) = arrivals.recv().await {
                         lookup.answer(arrived);
                     }
-                    lookup.filters.end_all();
                 });
             }
             Peer::Keys | Peer::Lookup | Peer::Queue | Peer::Scheduler => {}
@@ -262,8 +235,7 @@ impl Lookup {
         let message = match arrived.message {
             ControlToLookup::Statistics => {
                 let count = self.expansions.load(Ordering::Relaxed);
-                let mut counters = vec![("lookup.expansion".to_owned(), count)];
-                counters.extend(self.filters.counters());
+                let counters = vec![("lookup.expansion".to_owned(), count)];
                 LookupToControl::Statistics(self.memory.snapshot(counters))
             }
             ControlToLookup::UpdateTable { name } => {
@@ -332,26 +304,20 @@ impl Lookup {
                     reply(responder, &LookupToDispatcher::Exchanges(exchanges));
                 });
             }
-            DispatcherToLookup::FilterAsk { session, phase, parameter } => {
-                lookup.filters.ask(responder, session, phase, parameter);
-            }
-            DispatcherToLookup::FilterBegin {
-                session,
-                filter,
-                direction,
-                hostname,
-                fcrdns,
-                source,
-            } => {
-                let beginning = Beginning { filter, direction, hostname, fcrdns, source };
-                lookup.filters.begin(responder, session, beginning);
-            }
-            DispatcherToLookup::FilterEnd { session } => lookup.filters.end(session),
-            DispatcherToLookup::FilterEvents { session, events } => {
-                lookup.filters.events(session, &events);
-            }
-            DispatcherToLookup::FilterLines { session, lines } => {
-                lookup.filters.lines(responder, session, lines);
+            DispatcherToLookup::Contains { table, service, key } => {
+                let question = Question::Contains { table, service, key };
+                let found = |answer: Answer| match answer {
+                    Answer::Contains(found) => LookupToDispatcher::Contains(Some(found)),
+                    _ => LookupToDispatcher::Contains(None),
+                };
+                match lookup.known(&question) {
+                    Some(answer) => reply(responder, &found(answer)),
+                    None => {
+                        tokio::spawn(async move {
+                            reply(responder, &found(lookup.ask(&question).await));
+                        });
+                    }
+                }
             }
             DispatcherToLookup::ForwardedSender { sender, recipient } => {
                 let now = Timestamp::now();

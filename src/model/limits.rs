@@ -30,7 +30,7 @@ pub const INCLUDED_PIECE: usize = 48 * 1024;
 pub const COMMAND_LINE: usize = 2047;
 /// Longest line of a message, in bytes, without line end.
 pub const MESSAGE_LINE: usize = 65_534;
-/// Most bytes of lines in one frame to or from filters: the longest line has no room in it.
+/// Most bytes of lines that go to filters, or come from them, at once: the longest line is cut.
 pub const FILTER_LINES: usize = 32 * 1024;
 /// Received headers from which on a message is held to be looping.
 pub const RECEIVED_HEADERS: usize = 100;

@@ -92,10 +92,10 @@ impl Offices {
                 RoleToParent::LookUpUser { name } => {
                     (ParentToRole::User(offices.look_up(name).await), None)
                 }
-                RoleToParent::FilterErrors { process } => {
-                    match offices.filter_errors(process).await {
-                        Ok(errors) => (ParentToRole::FilterErrors { error: None }, Some(errors)),
-                        Err(error) => (ParentToRole::FilterErrors { error: Some(error) }, None),
+                RoleToParent::FilterStream { process, stream } => {
+                    match offices.filter_stream(process, stream).await {
+                        Ok(end) => (ParentToRole::FilterStream { error: None }, Some(end)),
+                        Err(error) => (ParentToRole::FilterStream { error: Some(error) }, None),
                     }
                 }
                 RoleToParent::StartFilter { process } => offices.start_filter(process).await,

@@ -372,7 +372,7 @@ impl Supervisor {
                     self.troubles.insert(event.role, text);
                 }
             }
-            RoleToParent::FilterErrors { .. }
+            RoleToParent::FilterStream { .. }
             | RoleToParent::LookUpUser { .. }
             | RoleToParent::OpenFile { .. }
             | RoleToParent::StartFilter { .. }

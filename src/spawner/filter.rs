@@ -1,8 +1,7 @@
 //! Filter programs: programs of others that decide about sessions.
 //!
 //! Each runs through the shell, under the user that is configured for it, in a session of its own,
-//! with one socket as standard input and output, another as standard error, and the environment of
-//! [`environment`]. Who talks to it is not the spawner's business: it only sees that there is one
+//! with a pipe each as standard input, output and error, and the environment of [`environment`]. Who talks to it is not the spawner's business: it only sees that there is one
 //! for each number at most, and none when the daemon has gone; and it remembers how the last one
 //! ended.
 //!
@@ -18,7 +17,7 @@ use platform::privilege::Identity;
 use platform::process::{ExitStatus, Pid, Signal, kill_group, spawn_in};
 
 use super::program::environment;
-use crate::ipc::message::spawner::{FilterOrder, SpawnerSetup};
+use crate::ipc::message::spawner::{FilterOrder, FilterStream, SpawnerSetup};
 
 /// Longest command, in bytes.
 const MAX_COMMAND: usize = 4096;
@@ -29,9 +28,9 @@ pub(super) struct Filters {
     running: Vec<Filter>,
     /// How those ended that do not run, by number.
     ended: HashMap<u32, String>,
-    /// Our ends of standard errors that nobody has asked for yet, by number. A program may have
-    /// ended by then: what it said is there all the same.
-    errors: HashMap<u32, OwnedFd>,
+    /// Ends to read from that nobody has asked for yet, by number. A program may have ended by then:
+    /// what it said is there all the same.
+    streams: HashMap<(u32, FilterStream), OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -43,28 +42,27 @@ struct Filter {
 }
 
 impl Filters {
-    /// Starts a program, and ends the one that there was; `channel` is its end of the socket.
-    /// Answers how its predecessor had ended by itself.
+    /// Starts a program, and ends the one that there was; `input` is its standard input. Answers how its predecessor had ended by itself.
     pub(super) fn start(
         &mut self,
         setup: &SpawnerSetup,
         order: FilterOrder,
-        channel: Option<OwnedFd>,
+        input: Option<OwnedFd>,
     ) -> (io::Result<()>, Option<String>) {
         let ended = self.ended.remove(&order.process);
         for filter in self.running.iter_mut().filter(|filter| filter.process == order.process) {
             filter.dismiss();
         }
-        (self.launch(setup, order, channel), ended)
+        (self.launch(setup, order, input), ended)
     }
 
     fn launch(
         &mut self,
         setup: &SpawnerSetup,
         order: FilterOrder,
-        channel: Option<OwnedFd>,
+        input: Option<OwnedFd>,
     ) -> io::Result<()> {
-        let channel = channel.ok_or_else(|| io::Error::other("no channel came with the order"))?;
+        let input = input.ok_or_else(|| io::Error::other("no input came with the order"))?;
         let FilterOrder { process, command, account, group, root } = order;
         let identity = match &account {
             Some(account) => {
@@ -83,9 +81,11 @@ impl Filters {
         if line.len() > MAX_COMMAND {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "exec path too long"));
         }
-        let (errors, their_errors) = platform::fd::socketpair()?;
+        let (output, their_output) = platform::fd::pipe()?;
+        let (errors, their_errors) = platform::fd::pipe()?;
         let arguments = ["sh".into(), "-c".into(), OsString::from(line)];
-        let descriptors = [(channel.as_fd(), 0), (channel.as_fd(), 1), (their_errors.as_fd(), 2)];
+        let descriptors =
+            [(input.as_fd(), 0), (their_output.as_fd(), 1), (their_errors.as_fd(), 2)];
         let pid = spawn_in(
             root.as_deref().map(Path::new),
             identity.as_ref(),
@@ -94,14 +94,15 @@ impl Filters {
             &environment(account.as_ref()),
             &descriptors,
         )?;
-        self.errors.insert(process, errors);
+        self.streams.insert((process, FilterStream::Output), output);
+        self.streams.insert((process, FilterStream::Errors), errors);
         self.running.push(Filter { pid, process, dismissed: false });
         Ok(())
     }
 
-    /// Hands out the standard error of a program, once.
-    pub(super) fn errors(&mut self, process: u32) -> Option<OwnedFd> {
-        self.errors.remove(&process)
+    /// Hands out what a program writes to, once.
+    pub(super) fn stream(&mut self, process: u32, stream: FilterStream) -> Option<OwnedFd> {
+        self.streams.remove(&(process, stream))
     }
 
     /// Notes that this child has ended, if it was one of them.
@@ -136,8 +137,8 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-    use std::os::unix::net::UnixStream;
+    use std::fs::File;
+    use std::io::{Read as _, Write as _};
 
     use platform::process::wait_for;
 
@@ -159,16 +160,18 @@ mod tests {
         FilterOrder { process: 7, command: command.to_owned(), account, group, root }
     }
 
-    fn start(filters: &mut Filters, libexec: &str, command: &str) -> (UnixStream, Option<String>) {
-        let (ours, theirs) = platform::fd::socketpair().unwrap();
+    /// Starts a program; the end to write its input to, and how its predecessor had ended.
+    fn start(filters: &mut Filters, libexec: &str, command: &str) -> (OwnedFd, Option<String>) {
+        let (theirs, ours) = platform::fd::pipe().unwrap();
         let (started, ended) = filters.start(&setup(libexec), order(command), Some(theirs));
         started.unwrap();
-        (UnixStream::from(ours), ended)
+        (ours, ended)
     }
 
-    fn all(stream: &mut UnixStream) -> String {
+    /// All that the program writes to one of its streams.
+    fn all(filters: &mut Filters, stream: FilterStream) -> String {
         let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        File::from(filters.stream(7, stream).unwrap()).read_to_string(&mut text).unwrap();
         text
     }
 
@@ -184,8 +187,9 @@ mod tests {
     fn commands_run_through_the_shell_from_the_directory_of_helpers_or_as_they_are() {
         let mut filters = Filters::default();
         for (libexec, command) in [("/nowhere", "/bin/echo -a"), ("/bin", "echo -a")] {
-            let (mut said, ended) = start(&mut filters, libexec, command);
-            assert_eq!((all(&mut said).as_str(), ended), ("-a\n", None));
+            let (_input, ended) = start(&mut filters, libexec, command);
+            let said = all(&mut filters, FilterStream::Output);
+            assert_eq!((said.as_str(), ended), ("-a\n", None));
             end(&mut filters);
             filters.ended.clear();
         }
@@ -200,7 +204,7 @@ mod tests {
         let (_, ended) = start(&mut filters, "/bin", "sh -c 'kill -9 $$'");
         assert_eq!(ended.as_deref(), Some("exited abnormally"));
         end(&mut filters);
-        let (_said, ended) = start(&mut filters, "/bin", "sleep 60");
+        let (_input, ended) = start(&mut filters, "/bin", "sleep 60");
         assert_eq!(ended.as_deref(), Some("terminated; signal 9"));
         // One that runs makes place for the next, and that is nobody's fault.
         let sleeper = filters.running.last().unwrap().pid;
@@ -213,32 +217,34 @@ mod tests {
     }
 
     #[test]
-    fn standard_error_is_handed_out_once() {
+    fn what_a_program_writes_is_handed_out_once() {
         let mut filters = Filters::default();
-        let (_, _) =
-            start(&mut filters, "/bin", "sh -c 'echo hi >&2; echo \"$SHELL$LD_PRELOAD\" >&2'");
-        let mut errors = UnixStream::from(filters.errors(7).unwrap());
-        assert!(filters.errors(7).is_none() && filters.errors(8).is_none());
-        assert_eq!(all(&mut errors), "hi\n/bin/sh\n");
+        let command = "sh -c 'read line; echo \"$line\"; echo hi >/dev/stderr; echo \"$SHELL$LD_PRELOAD\" >&2'";
+        let (input, _) = start(&mut filters, "/bin", command);
+        File::from(input).write_all(b"line\n").unwrap();
+        assert_eq!(all(&mut filters, FilterStream::Errors), "hi\n/bin/sh\n");
+        assert_eq!(all(&mut filters, FilterStream::Output), "line\n");
+        for stream in [FilterStream::Errors, FilterStream::Output] {
+            assert!(filters.stream(7, stream).is_none() && filters.stream(8, stream).is_none());
+        }
         end(&mut filters);
         // What does not exist says so there: the shell does.
         start(&mut filters, "/nowhere", "program");
         assert_eq!(end(&mut filters), ExitStatus::Exited(127));
-        let mut errors = UnixStream::from(filters.errors(7).unwrap());
-        assert!(all(&mut errors).contains("not found"));
+        assert!(all(&mut filters, FilterStream::Errors).contains("not found"));
         ran("filter", 13);
     }
 
     #[test]
     fn what_cannot_be_started_is_told() {
         let mut filters = Filters::default();
-        let (_ours, theirs) = platform::fd::socketpair().unwrap();
+        let (theirs, _ours) = platform::fd::pipe().unwrap();
         let long = order(&"x".repeat(5000));
         let (error, _) = filters.start(&setup("/bin"), long, Some(theirs));
         assert_eq!(error.unwrap_err().to_string(), "exec path too long");
         let (error, _) = filters.start(&setup("/bin"), order("true"), None);
         assert!(error.is_err() && filters.running.is_empty());
-        let (_ours, theirs) = platform::fd::socketpair().unwrap();
+        let (theirs, _ours) = platform::fd::pipe().unwrap();
         let nobody = SpawnerSetup { rootless: false, ..setup("/bin") };
         let (error, _) = filters.start(&nobody, order("true"), Some(theirs));
         assert!(error.is_err());

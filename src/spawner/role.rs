@@ -280,11 +280,11 @@ impl Spawner {
                 Some(ParentToSpawner::LookUpUser { name }) => {
                     self.look_up(Asker::Parent(number), name);
                 }
-                Some(ParentToSpawner::FilterErrors { process }) => {
-                    let errors = self.filters.errors(process);
+                Some(ParentToSpawner::FilterStream { process, stream }) => {
+                    let end = self.filters.stream(process, stream);
                     let missing = "there is no such filter program";
-                    let error = errors.is_none().then(|| missing.to_owned());
-                    self.parent.reply(number, &SpawnerToParent::FilterErrors { error }, errors)?;
+                    let error = end.is_none().then(|| missing.to_owned());
+                    self.parent.reply(number, &SpawnerToParent::FilterStream { error }, end)?;
                 }
                 Some(ParentToSpawner::StartFilter(order)) => {
                     let (started, ended) = match &self.setup {

@@ -28,13 +28,15 @@ mod set;
 mod uses;
 pub mod value;
 
+use serde::{Deserialize, Serialize};
+
 pub use contents::Table;
 pub use map::Map;
 pub use network::is_network;
 pub use set::{Account, Answer, NotAFile, Question, Tables, UpdateError};
 
 /// What a table is asked for: this decides how keys are compared and what values mean.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Service {
     /// Host names by address; equal keys.
     Addrname,

@@ -25,7 +25,7 @@ use super::shell::{Mta, Post, now};
 use super::task::Task;
 use super::url::Scheme;
 use super::witness::Witness;
-use crate::dispatcher::smtp::filter_link::{Ends, FilterLink};
+use crate::dispatcher::filters::link::{Ends, FilterLink};
 use crate::model::dns::Confirmed;
 use crate::model::envelope::Source;
 use crate::proto::stuffing::DotStuffer;
@@ -111,7 +111,7 @@ impl Told {
     /// Has the filters begin; `None` if nobody wants to know.
     async fn new(mut link: FilterLink, name: &str, server: IpAddr) -> Option<Box<Self>> {
         let source = Source::Ip(server);
-        let interests = link.begin(name.to_owned(), Confirmed::Pass, source).await;
+        let interests = link.begin(name.to_owned(), Confirmed::Pass, source);
         // Filters that are not ready soon are told when they are: mail does not wait for them.
         match timeout(FILTERS_PATIENCE, interests).await {
             Ok(Some(interests)) if interests.events => link.begun(interests),
@@ -122,11 +122,11 @@ impl Told {
     }
 
     /// Sends what there is to tell.
-    async fn tell(&mut self) {
+    fn tell(&mut self) {
         for event in self.witness.take_events() {
-            self.link.report(event).await;
+            self.link.report(event);
         }
-        self.link.flush().await;
+        self.link.flush();
     }
 }
 
@@ -173,7 +173,7 @@ impl Connection {
     /// Begins the next task of the relay, waits for one, or says goodbye.
     async fn next_task(&mut self, running: &mut Running) {
         if let Some(told) = &mut self.told {
-            told.tell().await;
+            told.tell();
         }
         let is_first = running.ready();
         let task = running.take();
@@ -374,7 +374,7 @@ impl Connection {
         }
         if let Some(told) = &mut self.told {
             told.witness.closed();
-            told.tell().await;
+            told.tell();
         }
         // Nothing depends on whether the other side sees the end.
         let _ = timeout(FAREWELL, self.stream.shutdown()).await;

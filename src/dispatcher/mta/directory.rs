@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 
 use crate::config::FilterId;
-use crate::dispatcher::smtp::filter_link::{Ends, FilterLink};
+use crate::dispatcher::filters::link::{Ends, FilterLink};
 use crate::model::EnvelopeId;
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 use crate::model::outcome::Outcome;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::event::LogEvent;
+use crate::filter::engine::{Flow, Wants};
 use crate::filter::{Decision, Event, Phase};
-use crate::ipc::message::lookup::{Interests, LineFlow};
 use crate::ipc::seal::Sealed;
 use crate::model::envelope::{Origin, RecipientDsn};
 use crate::model::tls::Secured;
@@ -191,7 +191,7 @@ pub enum Answer {
     /// What came out of the filters.
     FilteredLines(RequestId, FilteredLines),
     /// What the filters want to know of the session; `None` if they cannot be asked now.
-    Filters(RequestId, Option<Interests>),
+    Filters(RequestId, Option<Wants>),
     /// The client's name by reverse look-up; `None` without one.
     Hostname(Option<String>),
     /// A message id, or why there is none.
@@ -232,7 +232,7 @@ pub struct FilteredLines {
     /// between two answers.
     pub output: Vec<u8>,
     /// What comes next.
-    pub flow: LineFlow,
+    pub flow: Flow,
 }
 
 /// The verdict on credentials.

@@ -18,10 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
 use self::requests::{ReadyCommit, commit_message, expand, forget, open_file};
-use super::filter_link::{FilterLink, Pending, begun};
 use super::logins::Logins;
 use super::{Action, Answer, Commit, Ending, InputBuffer, Refusal, Session, Severity};
 use crate::config::TlsMode;
+use crate::dispatcher::filters::link::{FilterLink, Pending, begun};
 use crate::dispatcher::shared::{BodyShare, Counted, Shared};
 use crate::dispatcher::tls::{Door, HandshakeError, Transport};
 use crate::model::MessageId;
@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Action::BeginFilters { request, hostname } => {
                     let Some(filters) = &mut self.filters else { break };
                     let source = self.session.source();
-                    let interests = filters.begin(hostname, self.confirmed, source).await;
+                    let interests = filters.begin(hostname, self.confirmed, source);
                     filtering = Some(begun(request, interests));
                 }
                 Action::CheckSender(asked) => {
@@ -146,11 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
                 Action::Filter(question) => {
                     let Some(filters) = &mut self.filters else { break };
-                    filtering = Some(filters.ask(*question).await);
+                    filtering = Some(filters.ask(*question));
                 }
                 Action::FilterLines(lines) => {
                     let Some(filters) = &mut self.filters else { break };
-                    filtering = Some(filters.pass(*lines).await);
+                    filtering = Some(filters.pass(*lines));
                 }
                 Action::Flush => self.flush().await,
                 Action::Log(event) => {
@@ -178,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     }
                     self.flush().await;
                     if let Some(filters) = &mut self.filters {
-                        filters.flush().await;
+                        filters.flush();
                     }
                     self.receive(&mut naming).await;
                 }
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
                 Action::Report(event) => {
                     if let Some(filters) = &mut self.filters {
-                        filters.report(event).await;
+                        filters.report(event);
                     }
                 }
                 Action::TakeBody => {

@@ -14,7 +14,7 @@ use super::input::InputBuffer;
 use super::session::Session;
 use super::state::{Outcome, State};
 use crate::filter::Event;
-use crate::ipc::message::lookup::LineFlow;
+use crate::filter::engine::Flow;
 use crate::message::{Fault, Framing, Lines, Options, Pipeline, Progress, Reached};
 use crate::model::limits;
 use crate::proto::reply;
@@ -39,11 +39,13 @@ pub(super) struct FilteredBody {
     pub(super) request: Option<RequestId>,
     /// Largest size of what the client sends.
     max_size: u64,
+    /// Whether the client has sent anything: until then the trace headers wait for company.
+    begun: bool,
     /// Whether the client has sent the end.
     ended: bool,
     /// Bytes of [`DOT`] that the filters have taken.
     end_taken: usize,
-    flow: LineFlow,
+    flow: Flow,
 }
 
 /// What comes next.
@@ -72,9 +74,10 @@ impl FilteredBody {
             cut: false,
             request: None,
             max_size,
+            begun: false,
             ended: false,
             end_taken: 0,
-            flow: LineFlow::More,
+            flow: Flow::More,
         }
     }
 
@@ -84,10 +87,11 @@ impl FilteredBody {
     }
 
     fn next(&self, input_is_empty: bool) -> Next {
-        if self.flow != LineFlow::More {
+        if self.flow != Flow::More {
             return if self.ended { Next::Settle } else { Next::Read };
         }
-        if self.ended || (self.whole > 0 && (input_is_empty || self.whole >= MAX_LINES)) {
+        let waiting = self.begun && input_is_empty;
+        if self.ended || (self.whole > 0 && (waiting || self.whole >= MAX_LINES)) {
             Next::Exchange
         } else {
             Next::Read
@@ -98,6 +102,7 @@ impl FilteredBody {
     fn read(&mut self, input: &[u8]) -> Progress {
         let start = self.outgoing.len();
         let progress = self.lines.feed(input, &mut self.outgoing);
+        self.begun = true;
         if let Some(last) = memrchr(b'\n', self.outgoing.get(start..).unwrap_or_default()) {
             self.whole = start + last + 1;
         }
@@ -136,8 +141,8 @@ impl FilteredBody {
         }
         self.whole -= taken;
         let proper = self.pipeline.feed_lines(&output, body);
-        self.flow = if proper { flow } else { LineFlow::Broken };
-        if self.flow == LineFlow::Ended {
+        self.flow = if proper { flow } else { Flow::Broken };
+        if self.flow == Flow::Ended {
             self.pipeline.finish(body);
         }
     }
@@ -164,7 +169,7 @@ impl Session {
         }
         transaction.note_headers(body.pipeline.has_ascii_headers());
         let fault = body.fault();
-        let broken = body.flow == LineFlow::Broken;
+        let broken = body.flow == Flow::Broken;
         if fault.is_some() || transaction.refusal.is_some() || broken {
             self.discards |= transaction.drop_body();
             body.drop_lines();
@@ -191,7 +196,7 @@ impl Session {
             return Some(self.receive());
         }
         let progress = body.read(input.as_slice());
-        if body.flow != LineFlow::More {
+        if body.flow != Flow::More {
             body.drop_lines();
         }
         input.consume(progress.consumed);

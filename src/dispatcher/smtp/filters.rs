@@ -14,8 +14,8 @@ use super::event::LogEvent;
 use super::reports::Trail;
 use super::session::Session;
 use super::state::{AfterFilters, Outcome, State};
+use crate::filter::engine::Wants;
 use crate::filter::{Decision, Phase};
-use crate::ipc::message::lookup::Interests;
 use crate::message::Fault;
 use crate::proto::command::{self, Command, Verb};
 use crate::proto::reply;
@@ -23,7 +23,7 @@ use crate::proto::reply;
 /// What a session knows of its filters.
 #[derive(Debug)]
 pub(super) struct Filters {
-    pub(super) interests: Interests,
+    pub(super) interests: Wants,
     /// Whether every message is marked as spam.
     junk: bool,
     /// Whether the message of the MAIL command under way is.
@@ -35,7 +35,7 @@ pub(super) struct Filters {
 }
 
 impl Filters {
-    fn new(interests: Interests) -> Self {
+    fn new(interests: Wants) -> Self {
         Self { interests, junk: false, junk_mail: false, mute: false, trail: Trail::default() }
     }
 

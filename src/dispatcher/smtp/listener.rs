@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use super::filter_link::{Ends, FilterLink};
 use super::mechanisms::Offer;
 use super::{AuthSettings, Peer, Session, SessionId, Settings, TlsOffer, proxied};
 use crate::config::{Config, Endpoint, Listener};
+use crate::dispatcher::filters::link::{Ends, FilterLink};
 use crate::dispatcher::shared::{Counted, Shared};
 use crate::dispatcher::tls::Door;
 use crate::filter::Direction;
@@ -240,7 +240,7 @@ async fn converse<S>(
             Some(client) => Ends { source: address_text(client), destination: text(local) },
             None => socket_ends(shared),
         };
-        FilterLink::new(Arc::clone(shared), id, filter, Direction::In, ends)
+        FilterLink::new(shared.filters.clone(), id, filter, Direction::In, ends)
     });
     let session = Session::new(SessionId(id), settings, peer);
     let naming = Arc::clone(shared);
@@ -298,7 +298,7 @@ where
     let _counted = (Counted::new(&shared.counters.sessions), Counted::new(&shared.counters.local));
     let Ok(id) = shared.random() else { return };
     let filters = settings.filter.map(|filter| {
-        FilterLink::new(Arc::clone(shared), id, filter, Direction::In, socket_ends(shared))
+        FilterLink::new(shared.filters.clone(), id, filter, Direction::In, socket_ends(shared))
     });
     let session = Session::new(SessionId(id), Arc::new(settings), peer);
     let connection = Connection::new(stream, session, Arc::clone(shared), idle_timeout);

@@ -13,7 +13,6 @@ mod chunking;
 mod commands;
 pub mod connection;
 mod event;
-pub mod filter_link;
 mod filtered_body;
 mod filters;
 mod input;

@@ -24,8 +24,8 @@ use super::input::InputBuffer;
 use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
 use super::state::{AfterFilters, Greeting, Outcome, State};
 use super::transaction::Transaction;
+use crate::filter::engine::Flow;
 use crate::filter::{Decision, Event};
-use crate::ipc::message::lookup::LineFlow;
 use crate::model::envelope::Source;
 use crate::model::limits;
 use crate::model::tls::Secured;
@@ -197,7 +197,7 @@ impl Session {
             }
             State::FilteredBody(body) => {
                 let Some(request) = body.request else { return };
-                let flow = LineFlow::Broken;
+                let flow = Flow::Broken;
                 Answer::FilteredLines(request, FilteredLines { taken: 0, output: Vec::new(), flow })
             }
             State::Opening { request: Some(request) } => Answer::Filters(*request, None),

@@ -189,14 +189,6 @@ impl<T> Engine<T> {
         self.unblock(now);
     }
 
-    /// All sessions have ended: there is another dispatcher.
-    pub fn end_all(&mut self, now: Moment) {
-        let all: Vec<u64> = self.sessions.keys().copied().collect();
-        for number in all {
-            self.end(now, number);
-        }
-    }
-
     fn forget(&mut self, number: u64) {
         let Some(session) = self.sessions.remove(&number) else { return };
         self.stage.release(Hold::Session(number));

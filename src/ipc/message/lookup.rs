@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{FilterId, TableId};
-use crate::filter::{Decision, Direction, Event, Fcrdns, Phase};
+use crate::config::TableId;
 use crate::ipc::blob::Blob;
 use crate::ipc::seal::Sealed;
 use crate::model::dns::{DnsFailure, Exchange, Reverse};
 use crate::model::envelope::{Route, Source};
 use crate::model::{Mailbox, ReversePath};
+use crate::table::Service;
 
 /// Purpose under which the key of sealed routes is derived, by parent, lookup and queue.
 pub const ROUTE_KEY: &str = "pillarbox route 1";
@@ -71,6 +71,16 @@ pub enum DispatcherToLookup {
         /// Its address.
         address: IpAddr,
     },
+    /// Whether a key is in a table, for a built-in filter (answered by
+    /// [`LookupToDispatcher::Contains`]).
+    Contains {
+        /// The table.
+        table: TableId,
+        /// How keys are compared.
+        service: Service,
+        /// The key.
+        key: String,
+    },
     /// Mail exchangers of a domain, best first (answered by [`LookupToDispatcher::Exchanges`]).
     Exchanges {
         /// The domain, or an address literal.
@@ -86,53 +96,6 @@ pub enum DispatcherToLookup {
         sender: ReversePath,
         /// The recipient.
         recipient: Mailbox,
-    },
-    /// Ask the filters of a session about a phase (answered by [`LookupToDispatcher::Filtered`]).
-    FilterAsk {
-        /// The session.
-        session: u64,
-        /// The phase; never [`Phase::DataLine`].
-        phase: Phase,
-        /// Its parameter; empty for [`Phase::Connect`].
-        parameter: Blob,
-    },
-    /// A session with filters begins: before everything else about it (answered by
-    /// [`LookupToDispatcher::FilterInterests`] when all of its programs are ready).
-    FilterBegin {
-        /// The session; its number is its name in the protocol of filters.
-        session: u64,
-        /// Its filter or chain.
-        filter: FilterId,
-        /// Incoming or outgoing.
-        direction: Direction,
-        /// The client's name, `<unknown>` without one.
-        hostname: String,
-        /// Whether the name leads back to the address.
-        fcrdns: Fcrdns,
-        /// Where it connected from.
-        source: Source,
-    },
-    /// A session with filters has ended, after its last event (notice).
-    FilterEnd {
-        /// The session.
-        session: u64,
-    },
-    /// What has happened in a session, in order with its questions (notice).
-    FilterEvents {
-        /// The session.
-        session: u64,
-        /// The events: microseconds since 1970, and what happened.
-        events: Vec<(u64, Event)>,
-    },
-    /// Lines of a message for the filters, and the turn of what comes out of them (answered by
-    /// [`LookupToDispatcher::FilterLines`]). One at a time for a session.
-    FilterLines {
-        /// The session.
-        session: u64,
-        /// Lines, dot-stuffed, each with a line feed, the final dot too; at most
-        /// [`FILTER_LINES`](crate::model::limits::FILTER_LINES) bytes, so that a long line may be
-        /// cut between two requests. Empty to wait for output.
-        lines: Blob,
     },
     /// The sender to announce for forwarded mail, on a relay that rewrites it (answered by
     /// [`LookupToDispatcher::ForwardedSender`]).
@@ -235,25 +198,12 @@ pub enum LookupToDispatcher {
     Authenticated(Credentials),
     /// Name of a client.
     Client(Reverse),
+    /// Whether a key is there; `None` if the table could not be read.
+    Contains(Option<bool>),
     /// Where mail goes.
     Exchanges(Result<Vec<Exchange>, DnsFailure>),
     /// What became of a recipient.
     Expanded(Expansion),
-    /// What the filters decided.
-    Filtered(Decision),
-    /// What the filters of a session want to know. Everything else need not be sent.
-    FilterInterests(Interests),
-    /// What came out of the filters.
-    FilterLines {
-        /// Bytes of the lines sent that were taken; the rest is to be sent again.
-        taken: u32,
-        /// Lines, each with a line feed, still dot-stuffed, without the final dot; at most
-        /// [`FILTER_LINES`](crate::model::limits::FILTER_LINES) bytes, so that a long line may be
-        /// cut between two replies.
-        output: Blob,
-        /// What comes next.
-        flow: LineFlow,
-    },
     /// The sender to announce; the same if it cannot be rewritten.
     ForwardedSender(Mailbox),
     /// The list, or one entry where a program takes turns; `None` if the table could not be read.
@@ -270,27 +220,6 @@ pub enum LookupToDispatcher {
     /// A verifier in the text form of RFC 5803, invented where there is none; an error is
     /// temporary.
     Verifier(Result<String, ()>),
-}
-
-/// What the filters of a session want to know.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Interests {
-    /// Any event at all, `filter-response` included.
-    pub events: bool,
-    /// Phases that a filter decides, by their place in [`Phase::ALL`], lowest bit first. While
-    /// [`Self::events`] is set all phases are asked: `filter-response` is told for each.
-    pub phases: u16,
-}
-
-/// How the lines of a message come out of its filters.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum LineFlow {
-    /// A filter broke off: the message fails temporarily.
-    Broken,
-    /// The final dot came out: the message is complete.
-    Ended,
-    /// More comes.
-    More,
 }
 
 /// What became of a recipient.

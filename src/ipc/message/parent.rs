@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::reader::Reads;
-use super::spawner::UserAnswer;
+use super::spawner::{FilterStream, UserAnswer};
 use super::statistics::Snapshot;
 use super::worker::Identity;
 use crate::ipc::blob::Blob;
@@ -51,7 +51,7 @@ pub enum ParentToRole {
     },
     /// Answer to [`RoleToParent::OpenMap`]; carries a descriptor if it was opened.
     Map(MapAnswer),
-    /// Answer to [`RoleToParent::StartFilter`]; carries a descriptor, the channel to the program, if
+    /// Answer to [`RoleToParent::StartFilter`]; carries a descriptor, the program's standard input, if
     /// it went well.
     Filter {
         /// Why it could not be started.
@@ -59,9 +59,9 @@ pub enum ParentToRole {
         /// How its predecessor ended by itself, in words.
         ended: Option<String>,
     },
-    /// Answer to [`RoleToParent::FilterErrors`]; carries a descriptor if it went well: what the
-    /// program writes to its standard error.
-    FilterErrors {
+    /// Answer to [`RoleToParent::FilterStream`]; carries a descriptor if it went well: the end to
+    /// read from.
+    FilterStream {
         /// Why it is not there.
         error: Option<String>,
     },
@@ -311,11 +311,13 @@ pub enum RoleToParent {
     Cleared(Vec<EnvelopeId>),
     /// Answer to [`ParentToRole::LookUpIn`].
     Entry(UserAnswer),
-    /// The standard error of a filter program that was started, once for each start (request;
-    /// answered by [`ParentToRole::FilterErrors`]).
-    FilterErrors {
+    /// What a filter program that was started writes, once for each start (request; answered by
+    /// [`ParentToRole::FilterStream`]).
+    FilterStream {
         /// Index of the process in the configuration.
         process: u32,
+        /// Which of its streams.
+        stream: FilterStream,
     },
     /// What is in flight, in the place of what was told before: at most ten times a second, and at
     /// most [`MAX_IN_FLIGHT_TOLD`] of it (request; answered by [`ParentToRole::Noted`]).
@@ -390,16 +392,16 @@ impl RoleToParent {
     pub fn allowed_from(&self, role: Role) -> bool {
         match self {
             Self::Administer(_) | Self::Status => role == Role::Control,
-            Self::FilterErrors { .. }
-            | Self::LookUpUser { .. }
+            Self::LookUpUser { .. }
             | Self::OpenFile { .. }
             | Self::OpenMap { .. }
             | Self::StartAuthWorker
-            | Self::StartFilter { .. }
             | Self::StartReader(_)
             | Self::StartTableProgram { .. } => role == Role::Lookup,
             Self::OpenPki { file: PkiFile::Key(_), .. } => role == Role::Keys,
-            Self::OpenPki { .. } => role == Role::Dispatcher,
+            Self::FilterStream { .. } | Self::OpenPki { .. } | Self::StartFilter { .. } => {
+                role == Role::Dispatcher
+            }
             // Never of its own accord.
             Self::Entry(_) => false,
             Self::Ready { .. } => true,

@@ -36,11 +36,13 @@ pub enum UserAnswer {
 pub enum ParentToSpawner {
     /// How to set up workers (notice, the first one).
     Setup(SpawnerSetup),
-    /// The standard error of a filter program that was started, once for each start (request;
-    /// answered by [`SpawnerToParent::FilterErrors`]).
-    FilterErrors {
+    /// What a filter program that was started writes, once for each start (request; answered by
+    /// [`SpawnerToParent::FilterStream`]).
+    FilterStream {
         /// Number of the program.
         process: u32,
+        /// Which of its streams.
+        stream: FilterStream,
     },
     /// Look up a user (request; answered by [`SpawnerToParent::User`]).
     LookUpUser {
@@ -51,7 +53,7 @@ pub enum ParentToSpawner {
     /// [`SpawnerToParent::Started`]).
     StartAuthWorker,
     /// Start a filter program, in place of an earlier one (request, carries a descriptor: its
-    /// standard input and output; answered by [`SpawnerToParent::FilterStarted`]).
+    /// standard input; answered by [`SpawnerToParent::FilterStarted`]).
     StartFilter(FilterOrder),
     /// Start the program of a table, in place of an earlier one (request, carries a descriptor: its
     /// standard input and output; answered by [`SpawnerToParent::Started`]).
@@ -140,12 +142,21 @@ pub struct OfflineOrder {
     pub state: Option<String>,
 }
 
+/// What a filter program writes to.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub enum FilterStream {
+    /// Its standard error.
+    Errors,
+    /// Its standard output.
+    Output,
+}
+
 /// What the spawner reports.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub enum SpawnerToParent {
-    /// Answer to [`ParentToSpawner::FilterErrors`]; carries a descriptor if it went well: what the
-    /// program writes to its standard error.
-    FilterErrors {
+    /// Answer to [`ParentToSpawner::FilterStream`]; carries a descriptor if it went well: the end to
+    /// read from.
+    FilterStream {
         /// Why it is not there.
         error: Option<String>,
     },

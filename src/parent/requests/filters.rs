@@ -1,4 +1,4 @@
-//! Starting filter programs for lookup, which names them by their numbers: users, groups, commands
+//! Starting filter programs for the dispatcher, which names them by their numbers: users, groups, commands
 //! and directories are those of the configuration.
 
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use super::Offices;
 use crate::config::{Config, Process, ProcessId};
 use crate::ipc::message::parent::ParentToRole;
 use crate::ipc::message::spawner::{
-    Account, FilterOrder, ParentToSpawner, SpawnerToParent, UserAnswer,
+    Account, FilterOrder, FilterStream, ParentToSpawner, SpawnerToParent, UserAnswer,
 };
 
 /// The groups that filter programs have instead of their users'.
@@ -31,26 +31,31 @@ impl Offices {
             Ok(order) => ParentToSpawner::StartFilter(order),
             Err(error) => return failed(error),
         };
-        let (ours, theirs) = match platform::fd::socketpair() {
+        // A pipe and no socket: what it reads does not wake who writes, nor the other way round.
+        let (theirs, ours) = match platform::fd::pipe() {
             Ok(pair) => pair,
             Err(error) => return failed(error.to_string()),
         };
         match self.spawner.request(&order, Some(theirs)).await {
             Ok((SpawnerToParent::FilterStarted { error, ended }, _)) => {
-                let channel = error.is_none().then_some(ours);
-                (ParentToRole::Filter { error, ended }, channel)
+                let input = error.is_none().then_some(ours);
+                (ParentToRole::Filter { error, ended }, input)
             }
             Ok(_) => failed("the spawner did not answer the question".to_owned()),
             Err(error) => failed(error.to_string()),
         }
     }
 
-    /// The standard error of a filter program that was started.
-    pub(super) async fn filter_errors(&self, process: u32) -> Result<OwnedFd, String> {
-        let request = ParentToSpawner::FilterErrors { process };
+    /// What a filter program that was started writes.
+    pub(super) async fn filter_stream(
+        &self,
+        process: u32,
+        stream: FilterStream,
+    ) -> Result<OwnedFd, String> {
+        let request = ParentToSpawner::FilterStream { process, stream };
         match self.spawner.request(&request, None).await {
-            Ok((SpawnerToParent::FilterErrors { error: None }, Some(errors))) => Ok(errors),
-            Ok((SpawnerToParent::FilterErrors { error: Some(error) }, _)) => Err(error),
+            Ok((SpawnerToParent::FilterStream { error: None }, Some(end))) => Ok(end),
+            Ok((SpawnerToParent::FilterStream { error: Some(error) }, _)) => Err(error),
             Ok(_) => Err("the spawner did not answer the question".to_owned()),
             Err(error) => Err(error.to_string()),
         }

@@ -13,8 +13,8 @@ use super::*;
 use crate::config::FilterId;
 use crate::dispatcher::smtp::rehearsal::{FilterScript, Told};
 use crate::dispatcher::smtp::{Ending, Refusal};
+use crate::filter::engine::Wants;
 use crate::filter::{AuthResult, Decision, Event, Phase, TransactionResult};
-use crate::ipc::message::lookup::Interests;
 use crate::spec_case::ran;
 
 /// Set-up P or T with `filter f1`, at its very start.

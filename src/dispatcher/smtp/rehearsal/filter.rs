@@ -1,13 +1,13 @@
 //! A filter with a script, in place of the lookup role and its programs.
 
 use crate::dispatcher::smtp::{FilterLines, FilterQuestion, FilteredLines};
+use crate::filter::engine::{Flow, Wants};
 use crate::filter::{Decision, Event, Phase};
-use crate::ipc::message::lookup::{Interests, LineFlow};
 
 /// What the filter of a session does.
 pub struct FilterScript {
     /// What it wants to know; `None` if it cannot be asked.
-    pub interests: Option<Interests>,
+    pub interests: Option<Wants>,
     /// What it decides, each at the first question of the phase that is left; then it proceeds.
     pub decisions: Vec<(Phase, Decision)>,
     /// The phase or, for data lines, the line, at which it stops to answer.
@@ -25,7 +25,7 @@ pub struct FilterScript {
 impl Default for FilterScript {
     fn default() -> Self {
         Self {
-            interests: Some(Interests { events: true, phases: u16::MAX }),
+            interests: Some(Wants { events: true, phases: u16::MAX }),
             decisions: Vec::new(),
             silent: None,
             line: |line| [line, b"\n"].concat(),
@@ -78,7 +78,7 @@ impl ScriptedFilter {
             return None;
         }
         let taken = sent.lines.len().min(self.script.pace);
-        let mut flow = LineFlow::More;
+        let mut flow = Flow::More;
         for byte in sent.lines.iter().take(taken) {
             if *byte != b'\n' {
                 self.line.push(*byte);
@@ -88,16 +88,16 @@ impl ScriptedFilter {
             self.told.push(Told::Line(line.clone()));
             self.lines += 1;
             if self.script.breaks_after == Some(self.lines) {
-                flow = LineFlow::Broken;
+                flow = Flow::Broken;
                 break;
             }
             if line == b"." {
-                flow = LineFlow::Ended;
+                flow = Flow::Ended;
                 break;
             }
             self.output.extend((self.script.line)(&line));
         }
-        let withheld = self.script.collects && flow == LineFlow::More;
+        let withheld = self.script.collects && flow == Flow::More;
         let output = if withheld { Vec::new() } else { std::mem::take(&mut self.output) };
         Some(FilteredLines { taken, output, flow })
     }

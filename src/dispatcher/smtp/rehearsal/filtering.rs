@@ -1,8 +1,8 @@
 //! Filters whose script a fuzz target makes, and what must hold for what they are told.
 
 use super::{FilterScript, Rehearsal, Told};
+use crate::filter::engine::Wants;
 use crate::filter::{Decision, Event, Phase};
-use crate::ipc::message::lookup::Interests;
 
 /// Texts of refusals, of which not all are any.
 const REFUSALS: [&str; 8] = [
@@ -50,7 +50,7 @@ const HEAD: usize = 7;
 
 /// What the filter of a session does, as read from the bytes of a fuzz target.
 pub(super) struct FilterPlan {
-    interests: Option<Interests>,
+    interests: Option<Wants>,
     decisions: Vec<(Phase, Decision)>,
     silent: Option<Phase>,
     line: Rewriting,
@@ -84,7 +84,7 @@ impl FilterPlan {
         let events = high & 0x80 == 0;
         let phases = u16::from_be_bytes([high & 0x7f, low]);
         let plan = Self {
-            interests: (style & 0x10 == 0).then_some(Interests { events, phases }),
+            interests: (style & 0x10 == 0).then_some(Wants { events, phases }),
             decisions,
             silent: Phase::ALL.get(usize::from(silent)).copied(),
             line: LINES.get(usize::from(style & 7)).copied().unwrap_or(echoed),

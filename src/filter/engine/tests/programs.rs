@@ -160,7 +160,6 @@ fn questions_of_unknown_sessions_are_refused() {
     let asked = scene.lines("x\n");
     assert_eq!(scene.out(asked), Some((2, String::new(), Flow::Broken)));
     scene.engine.end(scene.moment(), SESSION);
-    scene.engine.end_all(scene.moment());
     assert!(scene.engine.actions().is_empty());
 }
 

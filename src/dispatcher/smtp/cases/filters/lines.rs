@@ -204,7 +204,7 @@ fn a_filter_that_never_answers_ends_its_session() {
 #[test]
 fn only_what_filters_want_is_asked_and_told() {
     let phases = |phase: Phase| 1 << Phase::ALL.iter().position(|one| *one == phase).unwrap();
-    let interests = Interests { events: false, phases: phases(Phase::RcptTo) };
+    let interests = Wants { events: false, phases: phases(Phase::RcptTo) };
     let script = FilterScript { interests: Some(interests), ..FilterScript::default() };
     let mut session = filtered(script);
     say(&mut session, "EHLO a.b\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
@@ -215,7 +215,7 @@ fn only_what_filters_want_is_asked_and_told() {
     // Our own Received header counts, whether filters see it or not.
     for (headers, expected) in [(98, "250 "), (99, "500 5.4.6 ")] {
         for phases in [0, phases(Phase::DataLine)] {
-            let interests = Some(Interests { events: false, phases });
+            let interests = Some(Wants { events: false, phases });
             let script = FilterScript { interests, ..FilterScript::default() };
             let mut session = up_to(filtered(script), &TO_DATA);
             let sent = "Received: x\r\n".repeat(headers) + "\r\n.\r\n";
@@ -227,7 +227,7 @@ fn only_what_filters_want_is_asked_and_told() {
 /// A filter that wants everything but lines.
 fn without_lines(decisions: &[(Phase, Decision)]) -> Rehearsal {
     let lines = 1 << Phase::ALL.iter().position(|one| *one == Phase::DataLine).unwrap();
-    let interests = Some(Interests { events: true, phases: !lines });
+    let interests = Some(Wants { events: true, phases: !lines });
     let decisions = decisions.to_vec();
     filtered(FilterScript { interests, decisions, ..FilterScript::default() })
 }

@@ -1,14 +1,16 @@
-//! The sockets of one filter program.
+//! The pipes of one filter program.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
 
 use super::{Shared, Signals, visible};
 use crate::config::ProcessId;
 use crate::ipc::message::parent::{ParentToRole, RoleToParent};
+use crate::ipc::message::spawner::FilterStream;
 use crate::process::ParentLink;
 
 /// Bytes read from a program at once.
@@ -26,13 +28,13 @@ pub(super) async fn run(shared: Arc<Shared>, parent: ParentLink, process: Proces
     loop {
         signals.start.notified().await;
         match start(&parent, process).await {
-            Ok((socket, ended)) => {
+            Ok(Started { input, output, ended }) => {
                 if let Some(ended) = ended {
                     say_lost(&signals.name, ended, &mut said);
                 }
                 tokio::spawn(log_errors(parent.clone(), process, signals.name.clone()));
                 shared.drive(|engine, now| engine.started(now, process));
-                converse(&shared, process, signals, &socket, &mut buffer).await;
+                converse(&shared, process, signals, (input, output), &mut buffer).await;
             }
             Err(reason) => {
                 shared.drive(|engine, now| engine.not_started(now, process, reason));
@@ -57,109 +59,115 @@ fn say_lost(name: &str, ended: String, said: &mut Option<(String, Instant)>) {
     }
 }
 
-/// Has a program started; how its predecessor had ended, too.
-async fn start(
+/// A program that was started.
+struct Started {
+    input: pipe::Sender,
+    output: pipe::Receiver,
+    /// How its predecessor had ended.
+    ended: Option<String>,
+}
+
+/// Has a program started.
+async fn start(parent: &ParentLink, process: ProcessId) -> Result<Started, String> {
+    let request = RoleToParent::StartFilter { process: process.0 };
+    let (input, ended) = match parent.request(&request, None).await {
+        Ok((ParentToRole::Filter { error: None, ended }, Some(input))) => (input, ended),
+        Ok((ParentToRole::Filter { error: Some(error), .. }, _)) => return Err(error),
+        Ok(_) => return Err("the parent did not answer the question".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let input = pipe::Sender::from_owned_fd(input).map_err(|error| error.to_string())?;
+    let output = stream(parent, process, FilterStream::Output).await?;
+    Ok(Started { input, output, ended })
+}
+
+/// Asks for what a program writes.
+async fn stream(
     parent: &ParentLink,
     process: ProcessId,
-) -> Result<(UnixStream, Option<String>), String> {
-    let request = RoleToParent::StartFilter { process: process.0 };
+    stream: FilterStream,
+) -> Result<pipe::Receiver, String> {
+    let request = RoleToParent::FilterStream { process: process.0, stream };
     match parent.request(&request, None).await {
-        Ok((ParentToRole::Filter { error: None, ended }, Some(descriptor))) => {
-            let socket = watched(descriptor.into()).map_err(|error| error.to_string())?;
-            Ok((socket, ended))
+        Ok((ParentToRole::FilterStream { error: None }, Some(end))) => {
+            pipe::Receiver::from_owned_fd(end).map_err(|error| error.to_string())
         }
-        Ok((ParentToRole::Filter { error: Some(error), .. }, _)) => Err(error),
+        Ok((ParentToRole::FilterStream { error: Some(error) }, _)) => Err(error),
         Ok(_) => Err("the parent did not answer the question".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn watched(socket: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
-    socket.set_nonblocking(true)?;
-    UnixStream::from_std(socket)
 }
 
 /// What has happened.
 enum Event {
     End,
     GoOn,
-    Readable(io::Result<()>),
-    Writable(io::Result<()>),
+    Read(io::Result<usize>),
+    Written(io::Result<usize>),
 }
 
 /// Passes on what is said in both directions, until the engine has had enough.
 async fn converse(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     process: ProcessId,
     signals: &Signals,
-    socket: &UnixStream,
+    (mut input, mut output): (pipe::Sender, pipe::Receiver),
     buffer: &mut [u8],
 ) {
     // What was taken from the engine, and how much of it has been sent.
-    let (mut output, mut sent) = (Vec::new(), 0);
+    let (mut asked, mut sent) = (Vec::new(), 0);
+    let mut may_read = true;
     loop {
-        let mut may_read = false;
-        shared.drive(|engine, _| {
-            may_read = engine.may_read(process);
-            if sent == output.len() {
-                output.clear();
-                sent = 0;
-                engine.take_output(process, &mut output);
-            }
-        });
         let event = tokio::select! {
             biased;
             () = signals.end.notified() => Event::End,
-            ready = socket.writable(), if sent < output.len() => Event::Writable(ready),
-            ready = socket.readable(), if may_read => Event::Readable(ready),
+            // Unlike a call after having waited, these know when nothing is left to read or to fill.
+            written = input.write(asked.get(sent..).unwrap_or_default()),
+                if sent < asked.len() => Event::Written(written),
+            read = output.read(buffer), if may_read => Event::Read(read),
             () = signals.go_on.notified() => Event::GoOn,
         };
-        let result = match event {
+        let (read, written) = match event {
             Event::End => return,
-            Event::GoOn => Ok(()),
-            Event::Writable(ready) => ready.and_then(|()| {
-                let count = socket.try_write(output.get(sent..).unwrap_or_default())?;
-                sent += count;
-                shared.drive(|engine, now| engine.sent(now, process, count));
-                Ok(())
-            }),
-            Event::Readable(ready) => ready.and_then(|()| {
-                let count = socket.try_read(buffer)?;
-                if count == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                let said = buffer.get(..count).unwrap_or_default();
-                shared.drive(|engine, now| engine.received(now, process, said));
-                Ok(())
-            }),
-        };
-        match result {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            Event::GoOn => (0, 0),
+            Event::Read(Ok(count)) if count > 0 => (count, 0),
+            Event::Written(Ok(count)) => (0, count),
+            Event::Read(_) | Event::Written(Err(_)) => {
                 shared.drive(|engine, now| engine.closed(now, process));
                 signals.end.notified().await;
                 return;
             }
-            _ => {}
-        }
+        };
+        sent += written;
+        shared.drive(|engine, now| {
+            if written > 0 {
+                engine.sent(now, process, written);
+            }
+            if read > 0 {
+                engine.received(now, process, buffer.get(..read).unwrap_or_default());
+            }
+            may_read = engine.may_read(process);
+            if sent == asked.len() {
+                asked.clear();
+                sent = 0;
+                engine.take_output(process, &mut asked);
+            }
+        });
     }
 }
 
 /// Logs what a program writes to its standard error, line by line, until it has ended.
 async fn log_errors(parent: ParentLink, process: ProcessId, name: String) {
-    let request = RoleToParent::FilterErrors { process: process.0 };
-    let descriptor = match parent.request(&request, None).await {
-        Ok((ParentToRole::FilterErrors { error: None }, Some(descriptor))) => descriptor,
-        _ => return tracing::debug!("debug: filter {name}: no standard error"),
+    let mut errors = match stream(&parent, process, FilterStream::Errors).await {
+        Ok(errors) => errors,
+        Err(error) => return tracing::debug!("debug: filter {name}: standard error: {error}"),
     };
-    let Ok(socket) = watched(descriptor.into()) else { return };
     let mut line: Vec<u8> = Vec::new();
     let mut buffer = vec![0; MAX_ERROR];
     loop {
-        let count = match socket.readable().await.and_then(|()| socket.try_read(&mut buffer)) {
-            Ok(0) => break,
+        let count = match errors.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => break,
         };
         for byte in buffer.get(..count).unwrap_or_default() {
             match byte {

@@ -1,38 +1,39 @@
 //! Filter programs, and the sessions that they decide about.
 //!
 //! What is decided and said is the business of an [`Engine`]; here it gets its sockets, its clock and
-//! its tables. Whatever happens is told to the engine at once, by whoever sees it: a question of the
-//! dispatcher becomes bytes for a program without passing through a task of its own, and what has
-//! gathered by the time that a program can be written to leaves in one call. Each program has a
-//! [task](host) for its sockets, so one that stalls holds up nobody else.
+//! its tables, which lookup has. Whatever happens is told to the engine at once, by whoever sees it:
+//! a question of a session becomes bytes for a program without passing through a task of its own, and
+//! what has gathered by the time that a program can be written to leaves in one call. Each program
+//! has a [task](host) for its sockets, so one that stalls holds up nobody else. [`link`] is what a
+//! session sees of it all.
 
 mod host;
+pub mod link;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, oneshot};
 
 use crate::config::{Config, ProcessId};
 use crate::filter::engine::{
-    Action, Beginning, Engine, Flow, Moment, Notice, Reply, Settings, Ticket, Trouble,
+    Action, Beginning, Engine, Moment, Notice, Reply, Settings, Ticket, Trouble,
 };
 use crate::filter::{Event, Phase};
-use crate::ipc::blob::Blob;
-use crate::ipc::link::Responder;
-use crate::ipc::message::lookup::{DispatcherToLookup, Interests, LineFlow, LookupToDispatcher};
+use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
+use crate::ipc::neighbour::Neighbour;
 use crate::process::ParentLink;
 use crate::proto::escape;
-use crate::table::{Answer, Question, Tables};
+use crate::table::{Answer, Question};
 
-/// How the dispatcher is answered.
-type Responding = Responder<LookupToDispatcher, DispatcherToLookup>;
+/// Who has asked, and waits.
+type Asker = oneshot::Sender<Reply>;
 
-/// A question for a table that takes its time; to be answered with [`Filters::looked_up`].
-pub type Look = (Ticket, Question);
+/// The role that has the tables.
+type Lookup = Neighbour<DispatcherToLookup, LookupToDispatcher>;
 
-/// The filters of a configuration.
-#[derive(Debug)]
+/// The filters of a configuration. Clones share them.
+#[derive(Clone, Debug)]
 pub struct Filters {
     shared: Arc<Shared>,
 }
@@ -45,13 +46,12 @@ struct Shared {
     signals: Vec<Signals>,
     /// The engine's deadline is nearer than it was.
     hurry: Notify,
-    tables: Arc<Tables>,
-    looks: mpsc::UnboundedSender<Look>,
+    lookup: Lookup,
 }
 
 #[derive(Debug)]
 struct State {
-    engine: Engine<Responding>,
+    engine: Engine<Asker>,
     /// When the clock ticks next.
     armed: Option<Duration>,
 }
@@ -69,16 +69,9 @@ struct Signals {
 }
 
 impl Filters {
-    /// Begins with all filter programs of `config`. Questions that `tables` does not answer come out
-    /// of the receiver. Must be called in a runtime.
+    /// The filters of `config`, whose tables `lookup` has. No program runs yet.
     #[must_use]
-    pub fn start(
-        config: &Config,
-        settings: &Settings,
-        parent: &ParentLink,
-        tables: &Arc<Tables>,
-    ) -> (Self, mpsc::UnboundedReceiver<Look>) {
-        let (looks, receiver) = mpsc::unbounded_channel();
+    pub fn new(config: &Config, settings: &Settings, lookup: &Lookup) -> Self {
         let signals = |process: &crate::config::Process| Signals {
             name: process.name.clone(),
             start: Notify::new(),
@@ -86,55 +79,54 @@ impl Filters {
             end: Notify::new(),
         };
         let engine = Engine::new(config, settings);
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             state: Mutex::new(State { engine, armed: None }),
             begun: Instant::now(),
             signals: config.processes.iter().map(signals).collect(),
             hurry: Notify::new(),
-            tables: Arc::clone(tables),
-            looks,
-        });
-        for index in (0..).take(config.processes.len()) {
-            tokio::spawn(host::run(Arc::clone(&shared), parent.clone(), ProcessId(index)));
-        }
-        tokio::spawn(tick(Arc::clone(&shared)));
-        shared.drive(Engine::tick);
-        (Self { shared }, receiver)
+            lookup: lookup.clone(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// A session begins.
-    pub fn begin(&self, responder: Responding, session: u64, beginning: Beginning) {
-        self.shared.drive(|engine, _| engine.begin(responder, session, beginning));
+    /// Has all programs started, by the parent. Must be called in a runtime.
+    pub fn serve(&self, parent: &ParentLink) {
+        for index in (0..).take(self.shared.signals.len()) {
+            tokio::spawn(host::run(Arc::clone(&self.shared), parent.clone(), ProcessId(index)));
+        }
+        tokio::spawn(tick(Arc::clone(&self.shared)));
+        self.shared.drive(Engine::tick);
+    }
+
+    /// A session begins; answered when its programs are ready.
+    fn begin(&self, session: u64, beginning: Beginning) -> oneshot::Receiver<Reply> {
+        let (asker, reply) = oneshot::channel();
+        self.shared.drive(|engine, _| engine.begin(asker, session, beginning));
+        reply
     }
 
     /// A question about a phase.
-    pub fn ask(&self, responder: Responding, session: u64, phase: Phase, parameter: Blob) {
-        self.shared.drive(|engine, now| engine.ask(now, responder, session, phase, parameter.0));
+    fn ask(&self, session: u64, phase: Phase, parameter: Vec<u8>) -> oneshot::Receiver<Reply> {
+        let (asker, reply) = oneshot::channel();
+        self.shared.drive(|engine, now| engine.ask(now, asker, session, phase, parameter));
+        reply
     }
 
     /// Events of a session.
-    pub fn events(&self, session: u64, events: &[(u64, Event)]) {
+    fn events(&self, session: u64, events: &[(u64, Event)]) {
         self.shared.drive(|engine, now| engine.events(now, session, events));
     }
 
     /// Lines of a message.
-    pub fn lines(&self, responder: Responding, session: u64, lines: Blob) {
-        self.shared.drive(|engine, now| engine.lines(now, responder, session, lines.0));
+    fn lines(&self, session: u64, lines: Vec<u8>) -> oneshot::Receiver<Reply> {
+        let (asker, reply) = oneshot::channel();
+        self.shared.drive(|engine, now| engine.lines(now, asker, session, lines));
+        reply
     }
 
     /// A session has ended.
-    pub fn end(&self, session: u64) {
+    fn end(&self, session: u64) {
         self.shared.drive(|engine, now| engine.end(now, session));
-    }
-
-    /// There is no dispatcher any more.
-    pub fn end_all(&self) {
-        self.shared.drive(Engine::end_all);
-    }
-
-    /// A table has answered.
-    pub fn looked_up(&self, ticket: Ticket, answer: &Answer) {
-        self.shared.drive(|engine, now| engine.looked_up(now, ticket, answer));
     }
 
     /// Counters of all programs.
@@ -152,18 +144,12 @@ impl Shared {
     }
 
     /// Tells the engine something, and does what is to be done because of it.
-    fn drive<R>(&self, tell: impl FnOnce(&mut Engine<Responding>, Moment) -> R) -> R {
+    fn drive<R>(self: &Arc<Self>, tell: impl FnOnce(&mut Engine<Asker>, Moment) -> R) -> R {
         let now = self.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = tell(&mut state.engine, now);
-        loop {
-            let actions = state.engine.actions();
-            if actions.is_empty() {
-                break;
-            }
-            for action in actions {
-                self.perform(&mut state.engine, now, action);
-            }
+        for action in state.engine.actions() {
+            self.perform(action);
         }
         let deadline = state.engine.deadline();
         let nearer = match (deadline, state.armed) {
@@ -177,20 +163,19 @@ impl Shared {
         result
     }
 
-    fn perform(&self, engine: &mut Engine<Responding>, now: Moment, action: Action<Responding>) {
+    fn perform(self: &Arc<Self>, action: Action<Asker>) {
         let notify = |process: ProcessId, which: fn(&Signals) -> &Notify| {
             if let Some(signals) = self.signals.get(process.0 as usize) {
                 which(signals).notify_one();
             }
         };
         match action {
-            Action::Answer(responder, reply) => answer(responder, reply),
+            // Who has left does not wait.
+            Action::Answer(asker, reply) => drop(asker.send(reply)),
             Action::End(process) => notify(process, |signals| &signals.end),
-            Action::Look(ticket, question) => match self.tables.answer(&question) {
-                Some(answer) => engine.looked_up(now, ticket, &answer),
-                // Whoever answers lives as long as the role.
-                None => drop(self.looks.send((ticket, question))),
-            },
+            Action::Look(ticket, question) => {
+                tokio::spawn(look(Arc::clone(self), ticket, question));
+            }
             Action::Read(process) | Action::Write(process) => {
                 notify(process, |signals| &signals.go_on);
             }
@@ -225,25 +210,20 @@ async fn until(due: Option<tokio::time::Instant>) {
     }
 }
 
-/// Answers; a dispatcher that is gone does not wait.
-fn answer(responder: Responding, reply: Reply) {
-    let message = match reply {
-        Reply::Decision(decision) => LookupToDispatcher::Filtered(decision),
-        Reply::Lines { taken, output, flow } => LookupToDispatcher::FilterLines {
-            taken: u32::try_from(taken).unwrap_or(u32::MAX),
-            output: Blob(output),
-            flow: match flow {
-                Flow::Broken => LineFlow::Broken,
-                Flow::Ended => LineFlow::Ended,
-                Flow::More => LineFlow::More,
-            },
-        },
-        Reply::Wants(wants) => LookupToDispatcher::FilterInterests(Interests {
-            events: wants.events,
-            phases: wants.phases,
-        }),
+/// Asks a table on behalf of a built-in filter.
+async fn look(shared: Arc<Shared>, ticket: Ticket, question: Question) {
+    let answer = match question {
+        Question::Contains { table, service, key } => {
+            let request = DispatcherToLookup::Contains { table, service, key };
+            match shared.lookup.request(&request, None).await {
+                Ok((LookupToDispatcher::Contains(Some(found)), _)) => Answer::Contains(found),
+                Ok(_) | Err(_) => Answer::Failed,
+            }
+        }
+        // Conditions ask for nothing else.
+        Question::Account { .. } | Question::Value { .. } => Answer::Failed,
     };
-    let _gone = responder.reply(&message, None);
+    shared.drive(|engine, now| engine.looked_up(now, ticket, &answer));
 }
 
 /// Writes the log line of a notice, with what a program said made visible.
