@@ -115,9 +115,10 @@ pub struct ServerOptions<'a> {
 /// The configuration of a listener's connections.
 ///
 /// The server's order decides about suites. Sessions are resumed by tickets, whose keys are the
-/// listener's own, so that a session of one is not resumed on another that demands more. There is no
-/// early data, which could be replayed, and no ALPN: a client that offers protocols is answered
-/// without one.
+/// listener's own, so that a session of one is not resumed on another that demands more. Where a
+/// certificate is asked for none is resumed: a ticket would stand for the certificate long after that has
+/// ended. There is no early data, which could be replayed, and no ALPN: a client that offers protocols is
+/// answered without one.
 ///
 /// # Errors
 /// See [`TlsError`].
@@ -142,8 +143,12 @@ pub fn server_config(
     };
     let mut config = builder.with_cert_resolver(resolver);
     config.ignore_client_order = true;
-    config.ticketer = platform::tls::ticketer()?;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    if options.verify.is_some() {
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = platform::tls::ticketer()?;
+    }
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }
