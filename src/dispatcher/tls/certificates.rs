@@ -101,7 +101,9 @@ impl Watch {
         let tls = Arc::clone(&self.tls);
         tls.attached.notified().await;
         self.attach().await;
-        self.make_configs();
+        for door in tls.doors.iter().flatten() {
+            self.make_config(door);
+        }
         self.look().await;
         tls.looked.send_replace(true);
         loop {
@@ -146,15 +148,20 @@ impl Watch {
         for pki in 0..self.entries.len() {
             self.look_at_certificate(pki).await;
         }
-        let mut changed = false;
-        for authority in 0..self.authorities.len() {
-            changed |= self.look_at_authority(authority).await;
+        for index in 0..self.authorities.len() {
+            if self.look_at_authority(index).await {
+                // Nobody else's tickets lose their worth.
+                let asks = |door: &&Arc<Door>| {
+                    door.settings.authority.is_some_and(|id| id.0 as usize == index)
+                };
+                for door in self.tls.doors.iter().flatten().filter(asks) {
+                    self.make_config(door);
+                }
+            }
         }
-        if changed {
-            self.make_configs();
-        }
-        if !self.tls.signers.is_reachable() {
-            self.probe().await;
+        if !self.tls.signers.is_reachable() && self.is_keys_back().await {
+            // With new channels: those before may have ended one by one.
+            self.attach().await;
         }
         self.tls.refresh();
     }
@@ -180,7 +187,12 @@ impl Watch {
                 entry.known = Some(version);
                 entry.waiting = chain;
             }
-            Ok(None) => {}
+            Ok(None) => {
+                // What was wrong with the file is over: it is said again if it comes again.
+                if entry.waiting.is_none() {
+                    entry.problem = None;
+                }
+            }
             Err(problem) => return self.complain(pki, &problem),
         }
         let Some(key) = entry.waiting.as_ref().map(|chain| chain.key()) else { return };
@@ -215,7 +227,10 @@ impl Watch {
         let found = self.read(PkiFile::Authority(index as u32), entry.known).await;
         let Some(entry) = self.authorities.get_mut(index) else { return false };
         let problem = match found {
-            Ok(Found::Same) => return false,
+            Ok(Found::Same) => {
+                entry.problem = None;
+                return false;
+            }
             Ok(Found::New(version, text)) => {
                 entry.known = Some(version);
                 match authorities(&text) {
@@ -237,45 +252,40 @@ impl Watch {
         false
     }
 
-    /// Makes the configurations of all listeners.
-    fn make_configs(&self) {
-        for door in self.tls.doors.iter().flatten() {
-            let settings = &door.settings;
-            let verify = match (settings.verify, settings.authority) {
-                (false, _) => None,
-                (true, None) => {
-                    let none = || Arc::new(RootCertStore::empty());
-                    Some(self.surroundings.system_roots.clone().unwrap_or_else(none))
-                }
-                (true, Some(id)) => {
-                    let entry = self.authorities.get(id.0 as usize);
-                    let Some(roots) = entry.and_then(|entry| entry.roots.clone()) else { continue };
-                    Some(roots)
-                }
-            };
-            let options = ServerOptions {
-                ciphers: settings.ciphers.as_ref().or(self.config.smtp.ciphers.as_ref()),
-                protocols: settings.protocols,
-                verify,
-            };
-            match server_config(&options, door.resolver.clone()) {
-                Ok(config) => door.replace(Some(config)),
-                Err(error) => {
-                    tracing::error!("warn: smtp: a listener goes on without TLS: {error}");
-                }
+    /// Makes the configuration of a listener. One whose authorities are not known stays without.
+    fn make_config(&self, door: &Door) {
+        let settings = &door.settings;
+        let verify = match (settings.verify, settings.authority) {
+            (false, _) => None,
+            (true, None) => {
+                let none = || Arc::new(RootCertStore::empty());
+                Some(self.surroundings.system_roots.clone().unwrap_or_else(none))
+            }
+            (true, Some(id)) => {
+                let entry = self.authorities.get(id.0 as usize);
+                let Some(roots) = entry.and_then(|entry| entry.roots.clone()) else { return };
+                Some(roots)
+            }
+        };
+        let options = ServerOptions {
+            ciphers: settings.ciphers.as_ref().or(self.config.smtp.ciphers.as_ref()),
+            protocols: settings.protocols,
+            verify,
+        };
+        match server_config(&options, Arc::clone(&door.resolver)) {
+            Ok(config) => door.replace(Some(config)),
+            Err(error) => {
+                tracing::error!("warn: smtp: a listener goes on without TLS: {error}");
             }
         }
     }
 
-    /// Asks *keys* for what it holds anyway: an answer shows that it is back.
-    async fn probe(&self) {
-        let shown = (0..).zip(&self.tls.certified);
-        let shown = shown.filter_map(|(pki, certified)| Some((pki, certified.chain()?.key())));
-        for (pki, key) in shown.take(1) {
-            if self.hold(pki, key).await.is_ok() {
-                self.tls.signers.reached();
-            }
-        }
+    /// Whether *keys* answers when it is asked for what it holds anyway.
+    async fn is_keys_back(&self) -> bool {
+        let mut shown = (0..).zip(&self.tls.certified);
+        let held = shown.find_map(|(pki, certified)| Some((pki, certified.chain()?.key())));
+        let Some((pki, key)) = held else { return false };
+        self.hold(pki, key).await.is_ok()
     }
 
     /// Has *keys* hold the key of an entry.
