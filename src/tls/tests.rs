@@ -169,9 +169,9 @@ fn of_two_certificates_for_one_name_a_client_sees_the_one_it_understands() {
     let resolver = resolver(&[&modern, &old]);
     let understood = |kind| move |shown: &server::Shown| shown.chain.kind() == kind;
     let chosen = resolver.choose(Some("mx.example.org"), understood(KeyKind::Rsa)).unwrap();
-    assert!(chosen.cert[0] == der(&old));
+    assert!(chosen.chain.certificates()[0] == der(&old));
     let chosen = resolver.choose(Some("mx.example.org"), understood(KeyKind::P384)).unwrap();
-    assert!(chosen.cert[0] == der(&modern));
+    assert!(chosen.chain.certificates()[0] == der(&modern));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_replaced_certificate_is_shown_from_then_on() {
     let certified = Arc::new(Certified::default());
     let resolver = Arc::new(Resolver::new(vec![Arc::clone(&certified)]));
     assert!(!resolver.is_ready());
-    let config = server_config(&plain(), Arc::clone(&resolver) as _).unwrap();
+    let config = server_config(&plain(), Arc::clone(&resolver)).unwrap();
     assert!(shake(&config, &anyone(), "a.example").is_err());
     for made in [&before, &after] {
         let chain = Chain::from_pem(made.certificate.as_bytes()).unwrap();

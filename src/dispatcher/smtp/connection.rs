@@ -284,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             self.session.end(Ending::TlsUnavailable);
             return None;
         };
-        match shared.tls.accept(door, stream, Vec::new()).await {
+        match shared.tls.accept(door, stream).await {
             Ok((stream, secured)) => {
                 self.stream = Transport::Tls(stream);
                 self.session.answer(Answer::Secured(Box::new(secured)));
