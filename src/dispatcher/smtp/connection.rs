@@ -214,9 +214,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
             }
         }
-        self.flush().await;
+        let ending = async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.shutdown().await
+        };
         // The client may be gone already.
-        let _gone = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        let _gone = timeout(WRITE_TIMEOUT, ending).await;
         if let Some(spill) = self.spill.take() {
             forget(&shared, spill.message).await;
         }

@@ -220,6 +220,22 @@ async fn an_end_that_was_told_is_no_broken_connection() {
 }
 
 #[tokio::test]
+async fn last_words_go_out_together_with_the_end() {
+    let Shaken { mut stream, mut client, mut wire } = shaken(b"").await;
+    stream.flush().await.unwrap();
+    // The tickets.
+    receive(&mut client, &mut wire).await;
+    stream.write_all(b"221 2.0.0 Bye\r\n").await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(20), receive(&mut client, &mut wire));
+    assert!(early.await.is_err());
+    stream.shutdown().await.unwrap();
+    receive(&mut client, &mut wire).await;
+    let mut said = String::new();
+    client.reader().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "221 2.0.0 Bye\r\n");
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_does_not_fill_memory() {
     let Shaken { mut stream, client: _client, wire: _wire } = shaken(b"").await;
     let much = vec![b'x'; 1024 * 1024];
