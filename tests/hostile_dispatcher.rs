@@ -10,7 +10,7 @@ mod common;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use common::role::{CREDITS, QueueRole, ToQueue, key, next};
+use common::role::{CREDITS, LoneRole, ToQueue, key, next};
 use common::wait::{SOON, wait_until};
 use pillarbox::ipc::blob::Blob;
 use pillarbox::ipc::blocking::ChannelError;
@@ -40,7 +40,7 @@ const TRANSACTION: u64 = 77;
 
 /// A dispatcher that may do whatever it likes, and what lookup has sealed for it.
 struct Scene {
-    queue: QueueRole,
+    queue: LoneRole,
     dispatcher: ToQueue,
     number: u32,
     ids: Vec<MessageId>,
@@ -89,7 +89,7 @@ fn honest() -> Sealed {
 impl Scene {
     fn new() -> Self {
         let keys = RoleKeys { route: Some(key(ROUTE)), job: Some(key(JOB)), srs: None };
-        let mut queue = QueueRole::start(CONFIG, keys);
+        let mut queue = LoneRole::queue(CONFIG, keys);
         let dispatcher = queue.attach();
         let mut scene = Self { queue, dispatcher, number: 0, ids: Vec::new() };
         scene.lease();
@@ -302,7 +302,7 @@ fn nonsense_ends_the_channel_and_nothing_else() {
         ("text", b"EHLO dispatcher.example\r\n".repeat(100)),
     ];
     for (name, bytes) in cases {
-        let channel = scene.queue.attach();
+        let channel: ToQueue = scene.queue.attach();
         let mut stream = UnixStream::from(channel.descriptor().try_clone_to_owned().unwrap());
         // It may be closed before the last byte.
         let _ = stream.write_all(&bytes);
@@ -323,7 +323,7 @@ fn nonsense_ends_the_channel_and_nothing_else() {
 fn replies_nobody_asked_for_are_of_no_effect() {
     let mut scene = Scene::new();
     for number in [0, 1, 77, u32::MAX] {
-        let mut channel = scene.queue.attach();
+        let mut channel: ToQueue = scene.queue.attach();
         let outcome = DispatcherToQueue::Outcome(Outcome::Delivered { dsn_relayed: false });
         channel.reply(number, &outcome, None).unwrap();
         channel.notice(&DispatcherToQueue::Held { hold_queue: 1 }, None).unwrap();

@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use nix::sys::signal::Signal;
+use pillarbox::config::Protocols;
 use pillarbox::tls::{ClientOptions, Trust, client_config};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -256,15 +257,20 @@ fn a_connection_that_breaks_off_is_a_disconnect_and_its_message_is_not_accepted(
 #[test]
 fn a_client_resumes_its_session() {
     let (server, smtps) = start(&made());
-    let client = anyone();
-    for (index, expected) in [false, true, true].into_iter().enumerate() {
-        let mut peer = encrypt(connect(smtps), &client, "mx.example.org").unwrap();
-        // The tickets come with the greeting.
-        assert_eq!(peer.reply().unwrap().code, 220);
-        let kind = peer.stream().conn.handshake_kind();
-        assert_eq!(kind == Some(HandshakeKind::Resumed), expected, "{index}: {kind:?}");
+    let old = Some(Protocols { tls_1_2: true, tls_1_3: false });
+    for (signed, protocols) in [(1, None), (2, old)] {
+        let options = ClientOptions { protocols, ..ClientOptions::new(Trust::Anyone) };
+        let client = client_config(options).unwrap();
+        for (index, expected) in [false, true, true].into_iter().enumerate() {
+            let mut peer = encrypt(connect(smtps), &client, "mx.example.org").unwrap();
+            // The tickets come with the greeting.
+            assert_eq!(peer.reply().unwrap().code, 220);
+            let kind = peer.stream().conn.handshake_kind();
+            assert_eq!(kind == Some(HandshakeKind::Resumed), expected, "{index}: {kind:?}");
+            assert_eq!(peer.quit().unwrap().code, 221);
+        }
+        assert_eq!(server.statistic("keys.signed"), signed);
     }
-    assert_eq!(server.statistic("keys.signed"), 1);
 }
 
 #[test]

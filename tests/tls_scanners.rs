@@ -194,12 +194,24 @@ fn testssl(peers: &Peers, certificates: &Path, listener: Listener) -> Vec<String
     judge_testssl(listener, &serde_json::from_str(&found).unwrap())
 }
 
+/// How many sessions OpenSSL resumes of the five that it opens after a first one of TLS 1.2.
+fn resumed_by_openssl(peers: &Peers, listener: Listener) -> usize {
+    let target = listener.address.to_string();
+    let words = [OPENSSL, "s_client", "-connect", target.as_str(), "-tls1_2", "-reconnect"];
+    let said = peers.run(&format!("openssl-{}", listener.name), &words);
+    said.lines().filter(|line| line.starts_with("Reused, TLSv1.2,")).count()
+}
+
 #[test]
 fn scanners_find_no_weakness_in_starttls_and_smtps() {
     let Some(peers) = Peers::of_scanners(&[SSLSCAN, TESTSSL, OPENSSL]) else { return };
     let certificates = open_directory();
     peers.run_in("scanners-certificates", certificates.path(), &["sh", "-ec", CERTIFICATES]);
     let (server, listeners) = start(certificates.path());
+    // With one ticket: there is no other one for who resumes.
+    for smtps in &listeners[2..] {
+        assert_eq!(resumed_by_openssl(&peers, *smtps), 5);
+    }
     let mut wrong: Vec<String> = listeners.iter().flat_map(|one| sslscan(&peers, *one)).collect();
     // Each takes more than a minute, most of which is waiting: one of each kind, side by side.
     wrong.extend(thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! The keys that are held, and what is signed with them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::ipc::blob::Blob;
@@ -15,6 +15,8 @@ pub struct Vault {
     held: RwLock<Held>,
     signed: AtomicI64,
     refused: AtomicI64,
+    /// Questions for something else than the signature of a handshake.
+    malformed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -63,12 +65,22 @@ impl Vault {
             }
             Err(error) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                // Whoever asks for this is not the dispatcher that we know.
                 if matches!(error, SigningError::Form(_)) {
-                    tracing::warn!("warn: keys: refused to sign for the dispatcher: {error}");
+                    self.complain(&error);
                 }
                 Signed(None)
             }
+        }
+    }
+
+    /// Whoever asks for something else is not the dispatcher that we know, and may ask as often as it
+    /// likes: each doubling is worth a line.
+    fn complain(&self, error: &SigningError) {
+        let malformed = self.malformed.fetch_add(1, Ordering::Relaxed) + 1;
+        if malformed.is_power_of_two() {
+            tracing::warn!(
+                "warn: keys: refused to sign for the dispatcher: {error} ({malformed} times so far)"
+            );
         }
     }
 

@@ -8,6 +8,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod hello;
 pub mod key;
 pub mod record;
 pub mod remote;
@@ -25,7 +26,7 @@ pub use certificate::{CertificateError, Chain, KeyKind};
 pub use client::{ClientOptions, Trust, client_config, system_roots};
 pub use remote::{RemoteKey, SignError, Signatory};
 pub use secured::secured;
-pub use server::{Certified, Resolver, ServerOptions, server_config};
+pub use server::{Certified, Resolver, ServerOptions, resuming, server_config};
 
 /// Why a configuration for connections cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ServerConfig, ServerConnection,
+};
 
 use super::client::authorities;
 use super::fixture::{Authority, Kind, Made, certificate};
@@ -163,9 +169,9 @@ fn of_two_certificates_for_one_name_a_client_sees_the_one_it_understands() {
     let resolver = resolver(&[&modern, &old]);
     let understood = |kind| move |shown: &server::Shown| shown.chain.kind() == kind;
     let chosen = resolver.choose(Some("mx.example.org"), understood(KeyKind::Rsa)).unwrap();
-    assert!(chosen.cert[0] == der(&old));
+    assert!(chosen.chain.certificates()[0] == der(&old));
     let chosen = resolver.choose(Some("mx.example.org"), understood(KeyKind::P384)).unwrap();
-    assert!(chosen.cert[0] == der(&modern));
+    assert!(chosen.chain.certificates()[0] == der(&modern));
 }
 
 #[test]
@@ -177,7 +183,7 @@ fn a_replaced_certificate_is_shown_from_then_on() {
     let certified = Arc::new(Certified::default());
     let resolver = Arc::new(Resolver::new(vec![Arc::clone(&certified)]));
     assert!(!resolver.is_ready());
-    let config = server_config(&plain(), Arc::clone(&resolver) as _).unwrap();
+    let config = server_config(&plain(), Arc::clone(&resolver)).unwrap();
     assert!(shake(&config, &anyone(), "a.example").is_err());
     for made in [&before, &after] {
         let chain = Chain::from_pem(made.certificate.as_bytes()).unwrap();
@@ -216,6 +222,93 @@ fn a_client_resumes_its_session_without_another_signature() {
         let other = server(&[&made], &ServerOptions { protocols, ..plain() });
         let (third, _) = shake(&other, &client, "mx.example.org").unwrap();
         assert_ne!(third.handshake_kind(), Some(HandshakeKind::Resumed));
+    }
+}
+
+/// Remembers sessions whatever server they were made with, as an intruder's client would.
+#[derive(Debug)]
+struct Forgetful(ClientSessionMemoryCache);
+
+impl Forgetful {
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("any.example").unwrap()
+    }
+}
+
+impl ClientSessionStore for Forgetful {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(Self::name(), group);
+    }
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&Self::name())
+    }
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(Self::name(), value);
+    }
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&Self::name())
+    }
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&Self::name());
+    }
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(Self::name(), value);
+    }
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&Self::name())
+    }
+}
+
+/// A client that offers its session to every server.
+pub fn forgetful() -> Arc<ClientConfig> {
+    let mut config = Arc::unwrap_or_clone(anyone());
+    let memory = Arc::new(Forgetful(ClientSessionMemoryCache::new(8)));
+    config.resumption = Resumption::store(memory);
+    Arc::new(config)
+}
+
+#[test]
+fn a_session_is_resumed_only_under_the_name_that_it_was_made_with() {
+    let first = certificate(Kind::P256, "first.example");
+    let second = certificate(Kind::P256, "second.example");
+    for protocols in [None, OLD] {
+        let options = ServerOptions { protocols, ..plain() };
+        let config = server(&[&first, &second], &options);
+        let client = forgetful();
+        for (name, resumed) in [
+            ("first.example", false),
+            ("first.example", true),
+            ("second.example", false),
+            ("second.example", true),
+        ] {
+            let (server_end, client_end) = shake(&config, &client, name).unwrap();
+            let found = server_end.handshake_kind() == Some(HandshakeKind::Resumed);
+            assert_eq!(found, resumed, "{name}");
+            let expected = if name == "first.example" { &first } else { &second };
+            assert!(shown(&client_end) == der(expected), "{name}");
+        }
+    }
+}
+
+// A ticket would carry the certificate past the day on which it ends, and on from ticket to ticket.
+#[test]
+fn a_certificate_that_is_asked_for_is_checked_in_every_session() {
+    let made = certificate(Kind::P256, "mx.example.org");
+    let authority = Authority::new("clients");
+    let own = authority.issue(Kind::P256, "client.example");
+    for protocols in [None, OLD] {
+        let roots = Arc::new(authorities(authority.certificate.as_bytes()).unwrap());
+        let options = ServerOptions { protocols, verify: Some(roots), ..plain() };
+        let config = server(&[&made], &options);
+        let mut options = ClientOptions::new(Trust::Anyone);
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        options.certificate = Some((vec![der(&own)], key));
+        let client = client_config(options).unwrap();
+        for _ in 0..2 {
+            let (server_end, _) = shake(&config, &client, "mx.example.org").unwrap();
+            assert_eq!(server_end.handshake_kind(), Some(HandshakeKind::Full));
+            assert!(described(&server_end, true).verified);
+        }
     }
 }
 

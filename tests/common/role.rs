@@ -1,11 +1,11 @@
-//! The queue as a single process, with the test in the place of the parent and of its neighbours.
+//! A role as a single process, with the test in the place of the parent and of its neighbours.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -33,26 +33,37 @@ pub type ToQueue = Channel<DispatcherToQueue, QueueToDispatcher>;
 /// Credits of the dispatcher at the queue.
 pub const CREDITS: u32 = 32;
 
-/// A queue role that the test has started.
-pub struct QueueRole {
-    parent: Channel<ParentToRole, RoleToParent>,
+/// A role that the test has started.
+pub struct LoneRole {
+    /// The parent's end of its channel.
+    pub parent: Channel<ParentToRole, RoleToParent>,
+    name: &'static str,
     pid: Pid,
     directory: TempDir,
 }
 
-impl QueueRole {
-    /// Starts the role with this configuration and these keys.
-    pub fn start(config: &str, keys: RoleKeys) -> Self {
+impl LoneRole {
+    /// Starts a queue, with an empty spool.
+    pub fn queue(config: &str, keys: RoleKeys) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let spool = directory.path().join("spool");
         for name in ["log", "large", "corrupt", "policy", "offline"] {
             fs::create_dir_all(spool.join(name)).unwrap();
         }
         File::create(spool.join("lock")).unwrap();
+        Self::start("queue", config, keys, directory)
+    }
+
+    /// Starts the holder of private keys, which holds none yet.
+    pub fn keys() -> Self {
+        Self::start("keys", "match reject", RoleKeys::default(), tempfile::tempdir().unwrap())
+    }
+
+    fn start(name: &'static str, config: &str, keys: RoleKeys, directory: TempDir) -> Self {
         let setup = setup(config, keys, directory.path());
         let (ours, theirs) = platform::fd::socketpair().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_smtpd"));
-        let arguments = ["smtpd", "-x", "queue", "-d"].map(Into::into);
+        let arguments = ["smtpd", "-x", name, "-d"].map(Into::into);
         let log = File::create(directory.path().join("log")).unwrap();
         let descriptors = [(theirs.as_fd(), 3), (log.as_fd(), 2)];
         let pid = spawn(program, &arguments, &[], &descriptors, false).unwrap();
@@ -61,11 +72,11 @@ impl QueueRole {
         parent.notice(&ParentToRole::Configure { piece, last: true }, None).unwrap();
         let ready = next(&mut parent).unwrap();
         assert!(matches!(ready.message, Some(RoleToParent::Ready { .. })), "{ready:?}");
-        Self { parent, pid, directory }
+        Self { parent, name, pid, directory }
     }
 
-    /// Gives the queue a dispatcher: the test.
-    pub fn attach(&mut self) -> ToQueue {
+    /// Gives the role a dispatcher: the test.
+    pub fn attach<O: Serialize, I: DeserializeOwned>(&mut self) -> Channel<O, I> {
         let (ours, theirs) = platform::fd::socketpair().unwrap();
         let order = ParentToRole::Attach { peer: Peer::Dispatcher };
         self.parent.notice(&order, Some(theirs)).unwrap();
@@ -78,14 +89,19 @@ impl QueueRole {
         process::is_alive(self.pid.0)
     }
 
+    /// A place for a file of the test.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap()
+        fs::read_to_string(self.path("log")).unwrap()
     }
 }
 
 /// What a role is told that runs in a directory of the test.
-pub fn setup(config: &str, keys: RoleKeys, directory: &Path) -> Setup {
+fn setup(config: &str, keys: RoleKeys, directory: &Path) -> Setup {
     Setup {
         config: parse(config),
         generation: 1,
@@ -106,10 +122,10 @@ pub fn setup(config: &str, keys: RoleKeys, directory: &Path) -> Setup {
     }
 }
 
-impl Drop for QueueRole {
+impl Drop for LoneRole {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("log of the queue:\n{}", self.log());
+            eprintln!("log of {}:\n{}", self.name, self.log());
         }
         process::send(self.pid.0, KillSignal::SIGKILL);
         // It is our child: nobody else waits for it.

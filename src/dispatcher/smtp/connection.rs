@@ -214,9 +214,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
             }
         }
-        self.flush().await;
+        let ending = async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.shutdown().await
+        };
         // The client may be gone already.
-        let _gone = timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+        let _gone = timeout(WRITE_TIMEOUT, ending).await;
         if let Some(spill) = self.spill.take() {
             forget(&shared, spill.message).await;
         }
@@ -284,7 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             self.session.end(Ending::TlsUnavailable);
             return None;
         };
-        match shared.tls.accept(door, stream, Vec::new()).await {
+        match shared.tls.accept(door, stream).await {
             Ok((stream, secured)) => {
                 self.stream = Transport::Tls(stream);
                 self.session.answer(Answer::Secured(Box::new(secured)));

@@ -101,7 +101,9 @@ impl Watch {
         let tls = Arc::clone(&self.tls);
         tls.attached.notified().await;
         self.attach().await;
-        self.make_configs();
+        for door in tls.doors.iter().flatten() {
+            self.make_config(door);
+        }
         self.look().await;
         tls.looked.send_replace(true);
         loop {
@@ -146,15 +148,20 @@ impl Watch {
         for pki in 0..self.entries.len() {
             self.look_at_certificate(pki).await;
         }
-        let mut changed = false;
-        for authority in 0..self.authorities.len() {
-            changed |= self.look_at_authority(authority).await;
+        for index in 0..self.authorities.len() {
+            if self.look_at_authority(index).await {
+                // Nobody else's tickets lose their worth.
+                let asks = |door: &&Arc<Door>| {
+                    door.settings.authority.is_some_and(|id| id.0 as usize == index)
+                };
+                for door in self.tls.doors.iter().flatten().filter(asks) {
+                    self.make_config(door);
+                }
+            }
         }
-        if changed {
-            self.make_configs();
-        }
-        if !self.tls.signers.is_reachable() {
-            self.probe().await;
+        if !self.tls.signers.is_reachable() && self.is_keys_back().await {
+            // With new channels: those before may have ended one by one.
+            self.attach().await;
         }
         self.tls.refresh();
     }
@@ -180,7 +187,12 @@ impl Watch {
                 entry.known = Some(version);
                 entry.waiting = chain;
             }
-            Ok(None) => {}
+            Ok(None) => {
+                // What was wrong with the file is over: it is said again if it comes again.
+                if entry.waiting.is_none() {
+                    entry.problem = None;
+                }
+            }
             Err(problem) => return self.complain(pki, &problem),
         }
         let Some(key) = entry.waiting.as_ref().map(|chain| chain.key()) else { return };
@@ -215,7 +227,10 @@ impl Watch {
         let found = self.read(PkiFile::Authority(index as u32), entry.known).await;
         let Some(entry) = self.authorities.get_mut(index) else { return false };
         let problem = match found {
-            Ok(Found::Same) => return false,
+            Ok(Found::Same) => {
+                entry.problem = None;
+                return false;
+            }
             Ok(Found::New(version, text)) => {
                 entry.known = Some(version);
                 match authorities(&text) {
@@ -237,45 +252,40 @@ impl Watch {
         false
     }
 
-    /// Makes the configurations of all listeners.
-    fn make_configs(&self) {
-        for door in self.tls.doors.iter().flatten() {
-            let settings = &door.settings;
-            let verify = match (settings.verify, settings.authority) {
-                (false, _) => None,
-                (true, None) => {
-                    let none = || Arc::new(RootCertStore::empty());
-                    Some(self.surroundings.system_roots.clone().unwrap_or_else(none))
-                }
-                (true, Some(id)) => {
-                    let entry = self.authorities.get(id.0 as usize);
-                    let Some(roots) = entry.and_then(|entry| entry.roots.clone()) else { continue };
-                    Some(roots)
-                }
-            };
-            let options = ServerOptions {
-                ciphers: settings.ciphers.as_ref().or(self.config.smtp.ciphers.as_ref()),
-                protocols: settings.protocols,
-                verify,
-            };
-            match server_config(&options, door.resolver.clone()) {
-                Ok(config) => door.replace(Some(config)),
-                Err(error) => {
-                    tracing::error!("warn: smtp: a listener goes on without TLS: {error}");
-                }
+    /// Makes the configuration of a listener. One whose authorities are not known stays without.
+    fn make_config(&self, door: &Door) {
+        let settings = &door.settings;
+        let verify = match (settings.verify, settings.authority) {
+            (false, _) => None,
+            (true, None) => {
+                let none = || Arc::new(RootCertStore::empty());
+                Some(self.surroundings.system_roots.clone().unwrap_or_else(none))
+            }
+            (true, Some(id)) => {
+                let entry = self.authorities.get(id.0 as usize);
+                let Some(roots) = entry.and_then(|entry| entry.roots.clone()) else { return };
+                Some(roots)
+            }
+        };
+        let options = ServerOptions {
+            ciphers: settings.ciphers.as_ref().or(self.config.smtp.ciphers.as_ref()),
+            protocols: settings.protocols,
+            verify,
+        };
+        match server_config(&options, Arc::clone(&door.resolver)) {
+            Ok(config) => door.replace(Some(config)),
+            Err(error) => {
+                tracing::error!("warn: smtp: a listener goes on without TLS: {error}");
             }
         }
     }
 
-    /// Asks *keys* for what it holds anyway: an answer shows that it is back.
-    async fn probe(&self) {
-        let shown = (0..).zip(&self.tls.certified);
-        let shown = shown.filter_map(|(pki, certified)| Some((pki, certified.chain()?.key())));
-        for (pki, key) in shown.take(1) {
-            if self.hold(pki, key).await.is_ok() {
-                self.tls.signers.reached();
-            }
-        }
+    /// Whether *keys* answers when it is asked for what it holds anyway.
+    async fn is_keys_back(&self) -> bool {
+        let mut shown = (0..).zip(&self.tls.certified);
+        let held = shown.find_map(|(pki, certified)| Some((pki, certified.chain()?.key())));
+        let Some((pki, key)) = held else { return false };
+        self.hold(pki, key).await.is_ok()
     }
 
     /// Has *keys* hold the key of an entry.
@@ -329,4 +339,148 @@ fn content(descriptor: OwnedFd) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::from(descriptor).take(MAX_FILE).read_to_end(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::thread;
+
+    use super::*;
+    use crate::config::tests::good;
+    use crate::dispatcher::tls::Configs;
+    use crate::ipc::blocking::Channel;
+    use crate::ipc::link::Link;
+    use crate::ipc::message::keys::{Sign, Signed};
+    use crate::tls::SignError;
+    use crate::tls::fixture::{Authority, Kind, certificate};
+
+    const CONFIG: &str = "pki x cert \"/cert\" key \"/key\"\nca c cert \"/cert\"\n\
+                          listen on lo port 2525 smtps pki x\n\
+                          listen on lo port 2526 smtps verify pki x ca c\nmatch reject\n";
+    const CREDITS: u32 = 8;
+
+    /// What the parent says to questions for files, one after the other, and then always `Same`.
+    type Answers = Arc<Mutex<VecDeque<(MapAnswer, Option<OwnedFd>)>>>;
+
+    fn parent(answers: Answers) -> ParentLink {
+        let (near, far) = platform::fd::socketpair().unwrap();
+        let (_, mut arrivals) = Link::<ParentToRole, RoleToParent>::open(far, CREDITS).unwrap();
+        tokio::spawn(async move {
+            while let Some(asked) = arrivals.recv().await {
+                let next = answers.lock().unwrap().pop_front();
+                let (answer, file) = next.unwrap_or((MapAnswer::Same, None));
+                asked.responder.reply(&ParentToRole::Pki(answer), file).unwrap();
+            }
+        });
+        ParentLink::open(near, CREDITS).unwrap().0
+    }
+
+    /// A *keys* that holds whatever it is asked to, and signs everything with `x`.
+    fn keys() -> Link<DispatcherToKeys, KeysToDispatcher> {
+        let (near, far) = platform::fd::socketpair().unwrap();
+        let (_, mut arrivals) =
+            Link::<KeysToDispatcher, DispatcherToKeys>::open(far, CREDITS).unwrap();
+        tokio::spawn(async move {
+            while let Some(asked) = arrivals.recv().await {
+                match (asked.message, asked.descriptor) {
+                    (DispatcherToKeys::Serve, Some(channel)) => {
+                        thread::spawn(move || sign(channel));
+                    }
+                    _ => {
+                        let held = KeysToDispatcher::Held { error: None };
+                        asked.responder.reply(&held, None).unwrap();
+                    }
+                }
+            }
+        });
+        Link::open(near, CREDITS).unwrap().0
+    }
+
+    fn sign(channel: OwnedFd) {
+        let mut channel = Channel::<Signed, Sign>::new(channel).unwrap();
+        while let Ok(received) = channel.receive() {
+            let signed = Signed(Some(crate::ipc::blob::Blob(b"x".to_vec())));
+            channel.reply(received.number, &signed, None).unwrap();
+        }
+    }
+
+    fn watch(answers: &Answers) -> Watch {
+        let config = good(CONFIG);
+        let tls = Arc::new(Tls::new(&config));
+        let made = certificate(Kind::P256, "mx.example.org");
+        let chain = Arc::new(Chain::from_pem(made.certificate.as_bytes()).unwrap());
+        tls.certified[0].replace(chain, tls.signers.clone());
+        tls.keys.replace(keys());
+        let surroundings = Surroundings { threads: 1, system_roots: None };
+        Watch::new(tls, parent(Arc::clone(answers)), config, surroundings)
+    }
+
+    async fn signature(tls: &Arc<Tls>) -> Result<Vec<u8>, SignError> {
+        let signers = Arc::clone(&tls.signers);
+        let signing = move || signers.sign(KeyId([1; 32]), 1, b"message");
+        tokio::task::spawn_blocking(signing).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn channels_that_have_ended_are_replaced_when_keys_answers() {
+        let mut watch = watch(&Answers::default());
+        let tls = Arc::clone(&watch.tls);
+        // There is not one.
+        let missed = tokio::join!(signature(&tls), signature(&tls), signature(&tls));
+        assert_eq!(missed.2, Err(SignError::Unreachable));
+        assert!(!tls.signers.is_reachable());
+        watch.look().await;
+        assert!(tls.signers.is_reachable());
+        assert_eq!(signature(&tls).await, Ok(b"x".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_renewed_authority_is_taken_up_by_the_listeners_that_ask_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca");
+        std::fs::write(&path, Authority::new("clients").certificate).unwrap();
+        let answers = Answers::default();
+        let mut watch = watch(&answers);
+        let tls = Arc::clone(&watch.tls);
+        let full = |verify: bool| -> Vec<_> {
+            let doors = tls.doors.iter().flatten().filter(|door| door.settings.verify == verify);
+            doors.map(|door| door.configs().map(|Configs { full, .. }| full)).collect()
+        };
+        for door in tls.doors.iter().flatten() {
+            watch.make_config(door);
+        }
+        let (plain, verifying) = (full(false), full(true));
+        assert!(plain.iter().all(Option::is_some) && verifying.iter().all(Option::is_none));
+        let mut before = Vec::new();
+        for modified in 1..3 {
+            let version = FileVersion { device: 1, inode: 1, length: 1, modified: (modified, 0) };
+            let file = File::open(&path).unwrap().into();
+            let opened = (MapAnswer::Opened(version), Some(file));
+            answers.lock().unwrap().extend([(MapAnswer::Same, None), opened]);
+            watch.look().await;
+            for (door, known) in full(false).iter().flatten().zip(plain.iter().flatten()) {
+                assert!(Arc::ptr_eq(door, known), "its tickets are worth nothing any more");
+            }
+            let now: Vec<_> = full(true).into_iter().flatten().collect();
+            assert_eq!(now.len(), verifying.len());
+            assert!(before.iter().zip(&now).all(|(old, new)| !Arc::ptr_eq(old, new)));
+            before = now;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_again_is_said_again() {
+        let answers = Answers::default();
+        let mut watch = watch(&answers);
+        let gone = || (MapAnswer::Failed("/cert: gone".to_owned()), None);
+        for (answer, problem) in
+            [(gone(), true), (gone(), true), ((MapAnswer::Same, None), false), (gone(), true)]
+        {
+            answers.lock().unwrap().push_back(answer);
+            watch.look().await;
+            assert_eq!(watch.entries[0].problem.is_some(), problem);
+        }
+    }
 }

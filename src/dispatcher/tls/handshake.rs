@@ -1,28 +1,35 @@
 //! A handshake: the session's task moves the bytes, threads compute.
 //!
 //! Only whole records go to a thread, so that a client that sends a byte a second, or nothing, costs
-//! its own task and no thread. Not one byte behind the handshake is taken from the stream.
+//! its own task and no thread. What takes neither long nor a key is not worth the way there and back:
+//! the end of every handshake, and sessions of TLS 1.2 that are resumed, are dealt with in place.
+//!
+//! What comes behind the last record is encrypted data, and is handed to the stream.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::stream::TlsStream;
 use super::threads::HandshakeThreads;
-use super::{Door, Tls};
+use super::{Configs, Door, Tls};
 use crate::model::tls::Secured;
-use crate::tls::record::{self, Expected, NotTls};
-use crate::tls::secured;
+use crate::tls::record::{self, NotTls};
+use crate::tls::{hello, secured};
 
 /// How long a handshake may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long the last words to a client may take with which there is no handshake.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Type of a record that only says that what follows is encrypted (RFC 5246, section 7.1).
-const CHANGE_CIPHER_SPEC: u8 = 20;
+/// Bytes read at once: a ClientHello most often.
+const READ: usize = 4096;
+/// Bytes that a connection deals with at once, unless a single record is longer.
+const AT_ONCE: usize = 16 * 1024;
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +68,7 @@ impl From<rustls::Error> for HandshakeError {
 }
 
 impl Tls {
-    /// Does the handshake of a session of `door`. `early` is what was received of it already, as
-    /// behind a PROXY header; everything else is still in the stream.
+    /// Does the handshake of a session of `door`.
     ///
     /// # Errors
     /// See [`HandshakeError`]; the stream is gone.
@@ -70,19 +76,17 @@ impl Tls {
         &self,
         door: &Door,
         stream: S,
-        early: Vec<u8>,
     ) -> Result<(TlsStream<S>, Secured), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = door.config().ok_or(HandshakeError::Unavailable)?;
-        let connection = Box::new(ServerConnection::new(config)?);
-        let shaking = Shaking { stream, early, taken: 0, threads: &self.threads };
-        let (stream, connection) = timeout(DEADLINE, shaking.run(connection))
-            .await
-            .map_err(|_| HandshakeError::Timeout)??;
-        let secured = secured(&connection, door.settings.verify);
-        let secured = secured.ok_or(HandshakeError::Closed)?;
+        let configs = door.configs().ok_or(HandshakeError::Unavailable)?;
+        let verifies = door.settings.verify;
+        let received = Vec::new();
+        let shaking = Shaking { stream, received, configs, verifies, threads: &self.threads };
+        let (stream, connection) =
+            timeout(DEADLINE, shaking.run()).await.map_err(|_| HandshakeError::Timeout)??;
+        let secured = secured(&connection, verifies).ok_or(HandshakeError::Closed)?;
         Ok((TlsStream::new(stream, connection), secured))
     }
 }
@@ -90,67 +94,99 @@ impl Tls {
 /// A handshake under way.
 struct Shaking<'a, S> {
     stream: S,
-    early: Vec<u8>,
-    /// How much of `early` was used.
-    taken: usize,
+    /// What was received and not dealt with yet: less than a record, or what is behind one.
+    received: Vec<u8>,
+    configs: Configs,
+    /// Whether a certificate is asked for.
+    verifies: bool,
     threads: &'a HandshakeThreads,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Shaking<'_, S> {
-    async fn run(
-        mut self,
-        mut connection: Box<ServerConnection>,
-    ) -> Result<(S, Box<ServerConnection>), HandshakeError> {
-        while connection.is_handshaking() {
-            let record = self.record().await?;
-            feed(&mut connection, &record)?;
-            let result = if record.first() == Some(&CHANGE_CIPHER_SPEC) {
-                connection.process_new_packets().map(drop)
-            } else {
-                let step = self.threads.step(connection).await;
-                let (stepped, result) = step.ok_or(HandshakeError::Unavailable)?;
-                connection = stepped;
-                result
-            };
-            if let Err(error) = result {
-                // The alert; a client that is gone does not wait for it.
-                let farewell = async {
-                    self.send(&mut connection).await?;
-                    self.stream.shutdown().await
-                };
-                let _gone = timeout(FAREWELL, farewell).await;
-                return Err(error.into());
+    async fn run(mut self) -> Result<(S, Box<ServerConnection>), HandshakeError> {
+        let first = self.records().await?;
+        let mut connection = match self.configs.resume(&first) {
+            Some(mut connection) => {
+                self.send(&mut connection).await?;
+                connection
             }
-            self.send(&mut connection).await?;
+            None => {
+                // It only fails if the configuration is of no use.
+                let full = Arc::clone(&self.configs.full);
+                let new = ServerConnection::new(full).map_err(|_| HandshakeError::Unavailable)?;
+                self.step(Box::new(new), &first).await?
+            }
+        };
+        while connection.is_handshaking() {
+            let records = self.records().await?;
+            connection = self.step(connection, &records).await?;
         }
-        let rest = self.early.get(self.taken..).unwrap_or_default();
-        if !rest.is_empty() {
-            feed(&mut connection, rest)?;
-            connection.process_new_packets()?;
+        if !self.received.is_empty() {
+            let behind = std::mem::take(&mut self.received);
+            feed(&mut connection, &behind)?;
+            let result = connection.process_new_packets().map(drop);
+            self.answer(&mut connection, result).await?;
         }
         Ok((self.stream, connection))
     }
 
-    /// The next record, and nothing behind it.
-    async fn record(&mut self) -> Result<Vec<u8>, HandshakeError> {
-        let mut record = Vec::new();
-        loop {
-            let missing = match record::expected(&record)? {
-                Expected::More(missing) => missing,
-                Expected::Record => return Ok(record),
-            };
-            let early = self.early.get(self.taken..).unwrap_or_default();
-            let early = early.get(..early.len().min(missing)).unwrap_or_default();
-            if early.is_empty() {
-                let count = (&mut self.stream).take(missing as u64).read_buf(&mut record).await?;
-                if count == 0 {
-                    return Err(HandshakeError::Closed);
-                }
-            } else {
-                record.extend_from_slice(early);
-                self.taken += early.len();
+    /// The next whole records, one at least.
+    async fn records(&mut self) -> Result<Vec<u8>, HandshakeError> {
+        while record::first(&self.received)?.is_none() {
+            if self.received.len() == self.received.capacity() {
+                self.received.reserve(READ);
+            }
+            let mut some = (&mut self.stream).take(READ as u64);
+            if some.read_buf(&mut self.received).await? == 0 {
+                return Err(HandshakeError::Closed);
             }
         }
+        let mut length = 0;
+        for record in record::all(&self.received) {
+            if length > 0 && length + record.len() > AT_ONCE {
+                break;
+            }
+            length += record.len();
+        }
+        let rest = self.received.split_off(length);
+        Ok(std::mem::replace(&mut self.received, rest))
+    }
+
+    /// Has a connection deal with records, in the place where that belongs, and sends its answer.
+    async fn step(
+        &mut self,
+        mut connection: Box<ServerConnection>,
+        records: &[u8],
+    ) -> Result<Box<ServerConnection>, HandshakeError> {
+        feed(&mut connection, records)?;
+        let is_light = record::is_light(records, connection.protocol_version(), self.verifies);
+        let result = if is_light {
+            connection.process_new_packets().map(drop)
+        } else {
+            let step = self.threads.step(connection).await;
+            let (stepped, result) = step.ok_or(HandshakeError::Unavailable)?;
+            connection = stepped;
+            result
+        };
+        self.answer(&mut connection, result).await?;
+        Ok(connection)
+    }
+
+    /// Sends what a connection has to say to what it was fed. After an error that is the alert, and
+    /// nothing more comes.
+    async fn answer(
+        &mut self,
+        connection: &mut ServerConnection,
+        result: Result<(), rustls::Error>,
+    ) -> Result<(), HandshakeError> {
+        let Err(error) = result else { return Ok(self.send(connection).await?) };
+        // A client that is gone does not wait for it.
+        let farewell = async {
+            self.send(connection).await?;
+            self.stream.shutdown().await
+        };
+        let _gone = timeout(FAREWELL, farewell).await;
+        Err(error.into())
     }
 
     /// Sends what the connection has to say.
@@ -164,6 +200,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shaking<'_, S> {
         }
         self.stream.write_all(&bytes).await?;
         self.stream.flush().await
+    }
+}
+
+impl Configs {
+    /// The connection of a client that resumes a session of TLS 1.2, after its first words. `None` if it
+    /// does something else: then there was no connection.
+    fn resume(&self, records: &[u8]) -> Option<Box<ServerConnection>> {
+        let config = self.resuming.as_ref()?;
+        // Who shows no ticket of ours begins anew, which is for a thread.
+        let ticket = hello::session_ticket(records)?;
+        let _session = Zeroizing::new(config.ticketer.decrypt(ticket)?);
+        let mut connection = Box::new(ServerConnection::new(Arc::clone(config)).ok()?);
+        feed(&mut connection, records).ok()?;
+        connection.process_new_packets().ok()?;
+        (connection.handshake_kind() == Some(HandshakeKind::Resumed)).then_some(connection)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::ipc::message::keys::{DispatcherToKeys, KeysToDispatcher};
 use crate::ipc::message::parent::Setup;
 use crate::ipc::neighbour::Neighbour;
 use crate::process::ParentLink;
-use crate::tls::{Certified, Resolver};
+use crate::tls::{Certified, Resolver, resuming};
 
 pub use self::handshake::HandshakeError;
 pub use self::stream::TlsStream;
@@ -38,6 +38,8 @@ pub use self::transport::Transport;
 
 /// How long listeners wait for the first look at certificates and keys.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// Threads for handshakes at most: *keys* serves twice as many channels.
+const MAX_THREADS: usize = 64;
 
 /// What has to be read before the process is confined.
 #[derive(Debug)]
@@ -70,9 +72,18 @@ pub struct Tls {
 pub struct Door {
     settings: ListenerTls,
     resolver: Arc<Resolver>,
-    config: RwLock<Option<Arc<ServerConfig>>>,
+    configs: RwLock<Option<Configs>>,
     /// Whether handshakes can be done: sessions see it too.
     available: Arc<AtomicBool>,
+}
+
+/// The configurations of a listener's connections.
+#[derive(Clone, Debug)]
+struct Configs {
+    /// For every handshake.
+    full: Arc<ServerConfig>,
+    /// For those that resume a session and need no key; `None` where none may.
+    resuming: Option<Arc<ServerConfig>>,
 }
 
 impl Surroundings {
@@ -88,8 +99,9 @@ impl Surroundings {
         let checks = |tls: &ListenerTls| tls.verify && tls.authority.is_none();
         let listeners = &setup.config.listeners;
         let needed = listeners.iter().filter_map(|listener| listener.tls.as_ref()).any(checks);
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Ok(Self {
-            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            threads: processors.min(MAX_THREADS),
             system_roots: needed.then(|| Arc::new(crate::tls::system_roots())),
         })
     }
@@ -105,7 +117,7 @@ impl Tls {
             Arc::new(Door {
                 settings: tls.clone(),
                 resolver: Arc::new(Resolver::new(shown.collect())),
-                config: RwLock::new(None),
+                configs: RwLock::new(None),
                 available: Arc::new(AtomicBool::new(false)),
             })
         };
@@ -165,7 +177,7 @@ impl Tls {
     fn refresh(&self) {
         let reachable = self.signers.is_reachable();
         for door in self.doors.iter().flatten() {
-            let ready = reachable && door.resolver.is_ready() && door.config().is_some();
+            let ready = reachable && door.resolver.is_ready() && door.configs().is_some();
             door.available.store(ready, Ordering::Relaxed);
         }
     }
@@ -184,11 +196,16 @@ impl Door {
         &self.available
     }
 
-    fn config(&self) -> Option<Arc<ServerConfig>> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn configs(&self) -> Option<Configs> {
+        self.configs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Uses this configuration, made with the door's resolver, from now on.
     fn replace(&self, config: Option<Arc<ServerConfig>>) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let configs = config.map(|full| {
+            let resuming = resuming(&full, Arc::clone(&self.resolver));
+            Configs { full, resuming }
+        });
+        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
     }
 }

@@ -68,7 +68,7 @@ impl Signers {
     }
 
     /// Notes that *keys* has answered.
-    pub(super) fn reached(&self) {
+    fn reached(&self) {
         if self.missed.swap(0, Ordering::Relaxed) >= MISSES {
             self.changed.notify_one();
         }

@@ -12,9 +12,9 @@ const RECORD: usize = 16 * 1024;
 
 /// A connection whose handshake is done, over the stream it came by.
 ///
-/// What is written is sent as far as the system takes it; [`AsyncWrite::poll_flush`] sends the rest.
-/// A peer that ends the stream without saying so (close_notify) is told by
-/// [`io::ErrorKind::UnexpectedEof`].
+/// A record of what is written waits until more is written, or for [`AsyncWrite::poll_flush`] or
+/// [`AsyncWrite::poll_shutdown`]: last words and the end of the stream go out together. A peer that
+/// ends the stream without saying so (close_notify) is told by [`io::ErrorKind::UnexpectedEof`].
 #[derive(Debug)]
 pub struct TlsStream<S> {
     stream: S,
@@ -95,11 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         // No more is encrypted while something waits: one record is all that is kept.
         ready!(self.poll_send(context))?;
         let some = bytes.get(..bytes.len().min(RECORD)).unwrap_or_default();
-        let count = self.connection.writer().write(some)?;
-        match self.poll_send(context) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(count)),
-        }
+        Poll::Ready(self.connection.writer().write(some))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
