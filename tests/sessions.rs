@@ -7,8 +7,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
+use common::account::become_account;
 use common::maildir::header;
 use common::peer::{Peer, message};
 use common::server::{DELIVER, Server};
@@ -34,6 +36,33 @@ fn a_paused_listener_greets_after_the_pause() {
     peer.stream().set_read_timeout(Some(SOON)).unwrap();
     assert_eq!(peer.reply().unwrap().code, 220);
     ran("smtp", 36);
+}
+
+#[test]
+fn a_listener_without_descriptors_says_so_once_and_goes_on() {
+    let server = Server::start(DELIVER);
+    let dispatcher = server.role("dispatcher").pid.to_string();
+    let prlimit = |words: &[&str]| {
+        let mut command = Command::new("prlimit");
+        // Its own account may do that, root cannot everywhere.
+        become_account(&mut command, server.account());
+        let output = command.args(["--pid", &dispatcher]).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = prlimit(&["--nofile", "--noheadings", "--output=SOFT"]);
+    // New descriptors would have to be below the number.
+    prlimit(&["--nofile=3:"]);
+    let mut peer = Peer::connect(server.address()).unwrap();
+    let line = server.wait_for_log("Disabling incoming SMTP connections: ");
+    assert!(line.contains("warn: Disabling") && line.contains("Too many open files"), "{line}");
+    // Long enough for it to try again.
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(server.log().matches("Disabling incoming").count(), 1, "{}", server.log());
+    assert!(!server.log().contains("fd exhaustion over"));
+    prlimit(&[&format!("--nofile={}:", before.trim())]);
+    assert_eq!(peer.reply().unwrap().code, 220);
+    server.wait_for_log("warn: smtp: fd exhaustion over, re-enabling incoming connections");
 }
 
 /// Rules of which most lead nowhere.

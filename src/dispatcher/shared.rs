@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::bodies::Bodies;
+use super::smtp::ceiling::Ceiling;
 use super::smtp::{Lease, Refusal};
 use super::tls::Tls;
 use crate::ipc::message::lookup::{DispatcherToLookup, LookupToDispatcher};
@@ -50,6 +51,8 @@ pub struct Shared {
     leasing: tokio::sync::Mutex<()>,
     names: Mutex<HashMap<IpAddr, (Instant, Reverse)>>,
     random: Mutex<Random>,
+    /// Whether sessions are accepted.
+    pub ceiling: Ceiling,
 }
 
 /// What the dispatcher counts, by the names of `smtpctl show stats`.
@@ -149,6 +152,7 @@ impl Shared {
             leasing: tokio::sync::Mutex::new(()),
             names: Mutex::new(HashMap::new()),
             random: Mutex::new(Random { bytes: [0; 1024], used: 1024 }),
+            ceiling: Ceiling::default(),
         })
     }
 

@@ -113,6 +113,8 @@ async fn accept(
     if door.is_some() {
         shared.tls.first_look().await;
     }
+    // Whether the last attempt to accept failed: it may again, so nothing is over yet.
+    let mut failed = false;
     loop {
         let now = *accepting.borrow_and_update();
         match now {
@@ -126,22 +128,34 @@ async fn accept(
             Accepting::Yes => {}
         }
         if shared.counters.sessions.load(Ordering::Relaxed) >= most {
+            shared.ceiling.reached("Client limit reached");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         }
+        if !failed {
+            shared.ceiling.is_over();
+        }
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            _ = accepting.changed() => continue,
+            changed = accepting.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
         };
         match accepted {
             Ok((stream, address)) => {
+                failed = false;
+                shared.ceiling.is_over();
                 let shared = Arc::clone(&shared);
                 let (offer, hostnames) = (Arc::clone(&offer), hostnames.clone());
                 let door = door.clone();
                 tokio::spawn(session(shared, offer, door, hostnames, stream, address));
             }
+            // Only this client is gone.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("warn: smtp: cannot accept: {error}");
+                failed = true;
+                shared.ceiling.reached(error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
