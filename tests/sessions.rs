@@ -38,6 +38,38 @@ fn a_paused_listener_greets_after_the_pause() {
     ran("smtp", 36);
 }
 
+// RFC 5321, section 3.8.
+#[test]
+fn clients_are_told_when_the_server_leaves() {
+    let mut server = Server::start(DELIVER);
+    let in_data = || {
+        let mut peer = server.peer();
+        for command in ["MAIL FROM:<a@client.example>", "RCPT TO:<a@example.org>", "DATA"] {
+            assert!(peer.say(command).unwrap().code < 400);
+        }
+        peer.send("Subject: cut\r\n\r\n").unwrap();
+        peer
+    };
+    let told = |peers: [Peer; 2]| {
+        for mut peer in peers {
+            let line = peer.reply().unwrap().line();
+            assert_eq!(line, "421 4.3.2 Service not available, closing transmission channel");
+            assert!(peer.reply().is_err(), "the connection ends");
+        }
+    };
+    // The set of roles is replaced, and the next one serves.
+    let peers = [server.peer(), in_data()];
+    assert_eq!(server.control(&["reload"]).status, 0);
+    told(peers);
+    server.wait_for_log("configuration reloaded, generation 2");
+
+    let peers = [server.peer(), in_data()];
+    server.stop();
+    told(peers);
+    assert_eq!(server.maildir("a").count(), 0);
+    assert!(!server.log().contains(" smtp message "));
+}
+
 #[test]
 fn a_listener_without_descriptors_says_so_once_and_goes_on() {
     let server = Server::start(DELIVER);

@@ -22,7 +22,7 @@ use super::filter_link::{FilterLink, Pending, begun};
 use super::logins::Logins;
 use super::{Action, Answer, Commit, Ending, InputBuffer, Refusal, Session, Severity};
 use crate::config::TlsMode;
-use crate::dispatcher::shared::{BodyShare, Counted, Shared};
+use crate::dispatcher::shared::{BodyShare, Counted, Leaving, Shared};
 use crate::dispatcher::tls::{Door, HandshakeError, Transport};
 use crate::model::MessageId;
 use crate::model::dns::{Confirmed, Reverse};
@@ -54,6 +54,7 @@ pub struct Connection<S> {
     share: BodyShare,
     /// The filters of the listener.
     filters: Option<Box<FilterLink>>,
+    leaving: Leaving,
     /// Whether the client's name leads back to its address.
     confirmed: Confirmed,
     /// File of a body that does not stay in memory.
@@ -73,6 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             share,
             stream: Transport::Plain(stream),
             door: None,
+            leaving: shared.leaving(),
             session,
             shared,
             input: InputBuffer::default(),
@@ -180,11 +182,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     if let Some(filters) = &mut self.filters {
                         filters.flush().await;
                     }
-                    self.receive(&mut naming).await;
+                    // Nothing is awaited of a client that does not read.
+                    if !self.session.has_ended() {
+                        self.receive(&mut naming).await;
+                    }
                 }
                 Action::StartTls => {
                     self.flush().await;
-                    encrypted = self.start_tls(&shared).await;
+                    if !self.session.has_ended() {
+                        encrypted = self.start_tls(&shared).await;
+                    }
                 }
                 Action::Report(event) => {
                     if let Some(filters) = &mut self.filters {
@@ -303,7 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
     }
 
-    /// Waits for bytes; meanwhile the client's name may come.
+    /// Waits for bytes; meanwhile the client's name may come, or the role leave.
     async fn receive(&mut self, naming: &mut Option<Naming<'_>>) {
         if self.input.is_empty() {
             self.input = InputBuffer::default();
@@ -316,6 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Some(name) => name.await,
                 None => std::future::pending().await,
             }
+            () = self.leaving.begun() => self.session.shut_down(&mut self.output),
         };
         tokio::select! {
             biased;

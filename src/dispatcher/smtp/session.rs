@@ -120,6 +120,12 @@ impl Session {
         self.peer.source
     }
 
+    /// Whether it is over but for what further polls have to say.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
     /// Whether a commit is under way. The shell does not give up the connection's task before it
     /// is answered: the message may be durable already.
     #[must_use]
@@ -218,6 +224,16 @@ impl Session {
         } else {
             self.close(Some(ending));
         }
+    }
+
+    /// The server leaves: the client is told so, wherever in the dialogue it is waited for, and
+    /// further polls end the session (RFC 5321, section 3.8). Only after [`Action::Receive`].
+    pub fn shut_down(&mut self, output: &mut Vec<u8>) {
+        if self.has_ended() {
+            return;
+        }
+        self.write(reply::SHUTTING_DOWN, output);
+        self.close(None);
     }
 
     /// What is to be logged or dropped, in order.

@@ -179,3 +179,27 @@ fn an_idle_session_is_small() {
     session.send(b"NOOP\r\n");
     assert_eq!(session.pending(), 0, "an empty buffer can be given away");
 }
+// RFC 5321, section 3.8.
+#[test]
+fn a_server_that_leaves_says_so_wherever_a_client_is_waited_for() {
+    let in_chunk = || {
+        let mut session = rcpt();
+        session.send(b"BDAT 10 LAST\r\nS: x");
+        session
+    };
+    let in_line = || {
+        let mut session = greet();
+        session.send(b"MAIL FR");
+        session
+    };
+    for start in [p, greet, tx, rcpt, data, in_chunk, in_line] {
+        let mut session = start();
+        let said = String::from_utf8(session.shut_down()).unwrap();
+        assert_eq!(said, "421 4.3.2 Service not available, closing transmission channel\r\n");
+        assert!(session.closed && session.stored.is_empty());
+        let log = session.log();
+        assert_eq!(log.last().unwrap(), "0000000000000001 smtp disconnected reason=quit");
+        assert_eq!(session.shut_down(), b"", "once");
+    }
+}
+
