@@ -84,6 +84,34 @@ fn grouped_replies_wait_and_others_do_not() {
     assert_eq!(play.written(), replies("451 Temporary failure: <e@f> | BYE"));
 }
 
+// RFC 2920, section 3.2: that a message is taken must not be kept back while another one begins.
+#[test]
+fn the_reply_to_a_message_does_not_wait_for_the_next_one() {
+    let mut play = Play::start(true);
+    play.send("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+    let request = play.lease();
+    play.session.answer(Answer::MessageId(request, Ok(lease())));
+    let request = play.expand();
+    play.session.answer(Answer::Recipient(request, Expansion::Accepted(vec![route()])));
+    assert!(matches!(play.poll(), Action::Receive));
+    assert_eq!(play.written(), replies("OK | ROK | GO"));
+    play.send("S: x\r\n\r\n.\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    let Action::Commit(commit) = play.poll() else { panic!("is committed") };
+    assert!(waits(&play.poll(), true));
+    play.session.answer(Answer::Commit(commit.request, Ok(())));
+    let request = loop {
+        match play.poll() {
+            Action::Log(_) => {}
+            Action::NewMessageId(request) => break request,
+            action => panic!("{action:?}"),
+        }
+    };
+    play.session.answer(Answer::MessageId(request, Ok(lease())));
+    play.expand();
+    assert!(waits(&play.poll(), true), "the reply to the message may not wait");
+    assert_eq!(play.written(), replies("ACC 7 | OK"));
+}
+
 #[test]
 fn an_answer_that_nothing_waits_for_is_dropped() {
     let mut play = Play::start(true);
@@ -172,13 +200,6 @@ fn a_commit_under_way_is_waited_for() {
     assert!(matches!(play.poll(), Action::Close));
 }
 
-#[test]
-fn an_idle_session_is_small() {
-    assert!(size_of::<Session>() <= 512, "{} bytes", size_of::<Session>());
-    let mut session = greet();
-    session.send(b"NOOP\r\n");
-    assert_eq!(session.pending(), 0, "an empty buffer can be given away");
-}
 // RFC 5321, section 3.8.
 #[test]
 fn a_server_that_leaves_says_so_wherever_a_client_is_waited_for() {
@@ -203,3 +224,10 @@ fn a_server_that_leaves_says_so_wherever_a_client_is_waited_for() {
     }
 }
 
+#[test]
+fn an_idle_session_is_small() {
+    assert!(size_of::<Session>() <= 512, "{} bytes", size_of::<Session>());
+    let mut session = greet();
+    session.send(b"NOOP\r\n");
+    assert_eq!(session.pending(), 0, "an empty buffer can be given away");
+}
