@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use self::requests::{ReadyCommit, commit_message, expand, forget, open_file};
+use self::requests::{ReadyCommit, commit_message, expand, forget, open_file, unwritten};
 use super::filter_link::{FilterLink, Pending, begun};
 use super::logins::Logins;
 use super::{Action, Answer, Commit, Ending, InputBuffer, Refusal, Session, Severity};
@@ -359,11 +359,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let Some(spill) = &mut self.spill else { return };
         // Into the page cache: the queue syncs at commit.
         if let Err(error) = spill.file.write_all(piece) {
-            let refusal = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
-                _ => Refusal::Failure,
-            };
-            self.session.body_failed(refusal);
+            self.session.body_failed(unwritten(&error));
         }
     }
 
@@ -372,10 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let Some(mut spill) = self.spill.take_if(|spill| spill.message == commit.message) else {
             return ReadyCommit { commit, file: None, failed: None };
         };
-        let failed = spill.file.write_all(&commit.body).err().map(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
-            _ => Refusal::Failure,
-        });
+        let failed = spill.file.write_all(&commit.body).err().map(|error| unwritten(&error));
         let size = commit.size();
         commit.body = Vec::new();
         ReadyCommit { commit, file: Some(size), failed }
