@@ -29,6 +29,8 @@ use crate::model::dns::{Confirmed, Reverse};
 
 /// Bytes read at once.
 const READ: usize = 32 * 1024;
+/// Lines of a message that a session may hold even where all together hold too much, in bytes.
+const LINES_KEPT: usize = 4 * 1024;
 /// How long a write may take before the client is given up: it does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -52,9 +54,9 @@ pub struct Connection<S> {
     /// Binds routes to the transaction that asked for them.
     transaction: u64,
     share: BodyShare,
+    leaving: Leaving,
     /// The filters of the listener.
     filters: Option<Box<FilterLink>>,
-    leaving: Leaving,
     /// Whether the client's name leads back to its address.
     confirmed: Confirmed,
     /// File of a body that does not stay in memory.
@@ -72,9 +74,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let share = BodyShare::new(&shared);
         Self {
             share,
+            leaving: shared.leaving(),
             stream: Transport::Plain(stream),
             door: None,
-            leaving: shared.leaving(),
             session,
             shared,
             input: InputBuffer::default(),
@@ -172,12 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     self.session.answer(Answer::MessageId(request, lease));
                 }
                 Action::Receive => {
-                    let held = self.session.body_in_memory();
-                    if !self.share.set(held) && held > 0 {
-                        let piece = self.session.take_body();
-                        self.store_piece(message, &piece).await;
-                        self.share.set(0);
-                    }
+                    self.share_memory(message).await;
                     self.flush().await;
                     if let Some(filters) = &mut self.filters {
                         filters.flush().await;
@@ -323,10 +320,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 Some(name) => name.await,
                 None => std::future::pending().await,
             }
-            () = self.leaving.begun() => self.session.shut_down(&mut self.output),
         };
         tokio::select! {
             biased;
+            () = self.leaving.begun() => self.session.shut_down(&mut self.output),
             read = read => match read {
                 Ok(0) => self.session.end(Ending::Disconnect),
                 Ok(_) => {}
@@ -338,6 +335,23 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 *naming = None;
             }
             () = &mut idle => self.session.end(Ending::Timeout),
+        }
+    }
+
+    /// Counts what the session holds of a message. Where all sessions together hold too much, the
+    /// body is stored; a message whose lines cannot be is refused if they are long.
+    async fn share_memory(&mut self, message: Option<MessageId>) {
+        let (body, lines) = (self.session.body_in_memory(), self.session.lines_in_memory());
+        if self.share.set(body + lines) {
+            return;
+        }
+        if body > 0 {
+            let piece = self.session.take_body();
+            self.store_piece(message, &piece).await;
+        }
+        if !self.share.set(lines) && lines > LINES_KEPT {
+            self.session.body_failed(Refusal::Full);
+            self.share.set(self.session.lines_in_memory());
         }
     }
 
