@@ -6,7 +6,7 @@
 mod common;
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::certificates::{Kind, certificate};
@@ -36,10 +36,14 @@ struct Behind {
 
 impl Behind {
     fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    fn start_with(config: &str, options: &[&str]) -> Self {
         let address = free_address();
         let config =
             format!("listen on {} port {} proxy-v2\n{config}", address.ip(), address.port());
-        Self { server: Server::start(&config), address }
+        Self { server: Server::start_with(&config, options), address }
     }
 
     fn connect(&self, bytes: &[u8]) -> Peer {
@@ -229,6 +233,17 @@ fn a_wrong_header_closes_without_a_word() {
     wait_until("a session is counted", SOON, || sessions() == 1);
     drop(open);
     wait_until("all sessions are over", SOON, || sessions() == 0);
+}
+
+#[test]
+fn a_name_server_that_cannot_be_asked_is_named_in_the_log() {
+    // Nobody answers there.
+    let nobody = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
+    let behind = Behind::start_with(REJECT, &["--resolver", &nobody.to_string()]);
+    let _open = behind.connect(&header(0x21, 0x11, TCP4));
+    let line = behind.server.wait_for_log("getnameinfo: ");
+    assert!(line.contains("getnameinfo: 192.0.2.1: "), "{line}");
+    behind.server.wait_for_log("smtp connected address=192.0.2.1 host=<unknown>");
 }
 
 /// Mail for `list@example.org` goes to another server, from whomever; from outside nothing else

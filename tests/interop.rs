@@ -9,24 +9,22 @@ mod common;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::Duration;
 
 use common::account::open_directory;
+use common::hops::{EXIM, Hop, POSTFIX};
 use common::maildir::Maildir;
 use common::peer::message;
 use common::peers::{PeerServer, Peers};
 use common::server::{Server, free_address};
 use common::wait::{SOON, wait_until};
-use tempfile::TempDir;
 
 const SWAKS: &str = "/usr/bin/swaks";
 const PYTHON: &str = "/usr/bin/python3";
 const SMTP_SOURCE: &str = "/usr/sbin/smtp-source";
 const DOVECOT: &str = "/usr/sbin/dovecot";
-const POSTFIX: &str = "/usr/sbin/postfix";
-const EXIM: &str = "/opt/exim/usr/sbin/exim4";
 
 /// Sends one message and prints the dialogue.
 const PYTHON_CLIENT: &str = r#"
@@ -150,78 +148,18 @@ match from any for domain "client.example" action "local"
     assert_eq!(server.maildir("sender").count(), 0, "nothing came back as undeliverable");
 }
 
-fn owned(work: &TempDir, names: &[&str], uid: u32) {
-    for name in names {
-        fs::create_dir(work.path().join(name)).unwrap();
-        chown(work.path().join(name), Some(uid), Some(uid)).unwrap();
-    }
-}
-
 #[test]
 fn mail_goes_to_postfix_and_comes_back() {
     let Some(peers) = Peers::with(&[POSTFIX]) else { return };
-    round_trip("postfix", |address, back| {
-        let work = open_directory();
-        owned(&work, &["data"], peers.uid("postfix"));
-        fs::create_dir(work.path().join("spool")).unwrap();
-        let settings = format!(
-            "compatibility_level = 3.6\nqueue_directory = /mnt/spool\ndata_directory = /mnt/data\n\
-             command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\n\
-             maillog_file = /var/log/postfix.log\nmaillog_file_prefixes = /var, /mnt, /dev\n\
-             myhostname = postfix.example\nmydestination =\nmynetworks = 127.0.0.0/8\n\
-             inet_interfaces = {}\ninet_protocols = ipv4\nsmtpd_peername_lookup = no\n\
-             smtpd_relay_restrictions = permit_mynetworks, reject\n\
-             relay_domains = round.example\nrelayhost = [{}]:{}\n",
-            address.ip(),
-            back.ip(),
-            back.port()
-        )
-        .replace("/var/log/postfix.log", "/mnt/log");
-        fs::write(work.path().join("main.cf"), settings).unwrap();
-        let services = format!(
-            "{} inet n - n - - smtpd\npickup unix n - n 60 1 pickup\n\
-             cleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
-             rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\n\
-             defer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\nflush unix n - n - 0 flush\n\
-             proxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\nrelay unix - - n - - smtp\n\
-             error unix - - n - - error\nretry unix - - n - - error\nanvil unix - - n - 1 anvil\n\
-             scache unix - - n - 1 scache\ntlsmgr unix - - n 1000? 1 tlsmgr\n\
-             postlog unix-dgram n - n - 1 postlogd\n",
-            address
-        );
-        fs::write(work.path().join("master.cf"), services).unwrap();
-        peers.serve("postfix", work, &[POSTFIX, "-c", "/mnt", "start-fg"], address)
-    });
+    round_trip("postfix", |address, back| hop("postfix", address, back).postfix(&peers));
 }
 
 #[test]
 fn mail_goes_to_exim_and_comes_back() {
     let Some(peers) = Peers::with(&[EXIM]) else { return };
-    round_trip("exim", |address, back| {
-        let work = open_directory();
-        owned(&work, &["logs", "spool"], peers.uid("Debian-exim"));
-        let config = format!(
-            "primary_hostname = exim.example\nexim_path = {EXIM}\nspool_directory = /mnt/spool\n\
-             log_file_path = /mnt/logs/%slog\npid_file_path = /mnt/exim.pid\n\
-             local_interfaces = {}\ndaemon_smtp_ports = {}\ntls_advertise_hosts =\nhost_lookup =\n\
-             rfc1413_query_timeout = 0s\ncheck_spool_space = 0\ncheck_log_space = 0\n\
-             keep_environment =\nacl_smtp_rcpt = accept\nacl_smtp_data = accept\n\n\
-             begin routers\nback:\n driver = manualroute\n domains = round.example\n\
-             \x20route_list = * {}\n self = send\n transport = smtp\n\n\
-             begin transports\nsmtp:\n driver = smtp\n port = {}\n allow_localhost\n\
-             \x20hosts_avoid_tls = *\n\nbegin retry\n* * F,4d,15m\n",
-            address.ip(),
-            address.port(),
-            back.ip(),
-            back.port()
-        );
-        fs::create_dir(work.path().join("etc")).unwrap();
-        let path = work.path().join("etc/exim4.conf");
-        fs::write(&path, config).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        // Only a configuration in its own place lets it keep root's rights.
-        let script =
-            format!("mkdir -p /etc/exim4 && mount --bind /mnt/etc /etc/exim4 && exec {EXIM} -bdf");
-        peers.serve("exim", work, &["sh", "-c", &script], address)
-    });
+    round_trip("exim", |address, back| hop("exim", address, back).exim(&peers));
+}
+
+fn hop(name: &str, address: SocketAddr, back: SocketAddr) -> Hop<'_> {
+    Hop { name, address, back, returns: "round.example", keeps: None, settings: "" }
 }

@@ -7,8 +7,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
+use common::account::become_account;
 use common::maildir::header;
 use common::peer::{Peer, message};
 use common::server::{DELIVER, Server};
@@ -34,6 +36,65 @@ fn a_paused_listener_greets_after_the_pause() {
     peer.stream().set_read_timeout(Some(SOON)).unwrap();
     assert_eq!(peer.reply().unwrap().code, 220);
     ran("smtp", 36);
+}
+
+// RFC 5321, section 3.8.
+#[test]
+fn clients_are_told_when_the_server_leaves() {
+    let mut server = Server::start(DELIVER);
+    let in_data = || {
+        let mut peer = server.peer();
+        for command in ["MAIL FROM:<a@client.example>", "RCPT TO:<a@example.org>", "DATA"] {
+            assert!(peer.say(command).unwrap().code < 400);
+        }
+        peer.send("Subject: cut\r\n\r\n").unwrap();
+        peer
+    };
+    let told = |peers: [Peer; 2]| {
+        for mut peer in peers {
+            let line = peer.reply().unwrap().line();
+            assert_eq!(line, "421 4.3.2 Service not available, closing transmission channel");
+            assert!(peer.reply().is_err(), "the connection ends");
+        }
+    };
+    // The set of roles is replaced, and the next one serves.
+    let peers = [server.peer(), in_data()];
+    assert_eq!(server.control(&["reload"]).status, 0);
+    told(peers);
+    server.wait_for_log("configuration reloaded, generation 2");
+
+    let peers = [server.peer(), in_data()];
+    server.stop();
+    told(peers);
+    assert_eq!(server.maildir("a").count(), 0);
+    assert!(!server.log().contains(" smtp message "));
+}
+
+#[test]
+fn a_listener_without_descriptors_says_so_once_and_goes_on() {
+    let server = Server::start(DELIVER);
+    let dispatcher = server.role("dispatcher").pid.to_string();
+    let prlimit = |words: &[&str]| {
+        let mut command = Command::new("prlimit");
+        // Its own account may do that, root cannot everywhere.
+        become_account(&mut command, server.account());
+        let output = command.args(["--pid", &dispatcher]).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = prlimit(&["--nofile", "--noheadings", "--output=SOFT"]);
+    // New descriptors would have to be below the number.
+    prlimit(&["--nofile=3:"]);
+    let mut peer = Peer::connect(server.address()).unwrap();
+    let line = server.wait_for_log("Disabling incoming SMTP connections: ");
+    assert!(line.contains("warn: Disabling") && line.contains("Too many open files"), "{line}");
+    // Long enough for it to try again.
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(server.log().matches("Disabling incoming").count(), 1, "{}", server.log());
+    assert!(!server.log().contains("fd exhaustion over"));
+    prlimit(&[&format!("--nofile={}:", before.trim())]);
+    assert_eq!(peer.reply().unwrap().code, 220);
+    server.wait_for_log("warn: smtp: fd exhaustion over, re-enabling incoming connections");
 }
 
 /// Rules of which most lead nowhere.

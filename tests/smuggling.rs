@@ -15,13 +15,12 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::account::open_directory;
+use common::hops::{EXIM, Hop, POSTFIX};
 use common::maildir::{Maildir, header};
 use common::peer::Peer;
 use common::peers::{PeerServer, Peers};
@@ -29,8 +28,6 @@ use common::server::{Server, free_address};
 use common::spec_case;
 use common::wait::wait_until;
 
-const POSTFIX: &str = "/usr/sbin/postfix";
-const EXIM: &str = "/opt/exim/usr/sbin/exim4";
 /// How long a batch of messages may be under way.
 const UNDER_WAY: Duration = Duration::from_secs(90);
 /// Between what should not be the end and what follows: long enough for a read of its own.
@@ -303,51 +300,13 @@ fn files(directory: &Path) -> usize {
     entries.map(|entry| entry.map_or(0, |entry| count(&entry.path()))).sum()
 }
 
-fn owned(work: &Path, names: &[&str], uid: u32) {
-    for name in names {
-        fs::create_dir(work.join(name)).unwrap();
-        chown(work.join(name), Some(uid), Some(uid)).unwrap();
-    }
-}
-
 #[test]
 fn one_message_stays_one_on_its_way_to_postfix_and_from_there() {
     let Some(peers) = Peers::with(&[POSTFIX]) else { return };
+    // As it was before it knew of all this.
+    let settings = "smtpd_forbid_bare_newline = no\nsmtpd_forbid_unauth_pipelining = no\n";
     let start = |address: SocketAddr, back: SocketAddr| {
-        let work = open_directory();
-        let uid = peers.uid("postfix");
-        owned(work.path(), &["data", "mail"], uid);
-        fs::create_dir(work.path().join("spool")).unwrap();
-        let settings = format!(
-            "compatibility_level = 3.6\nqueue_directory = /mnt/spool\ndata_directory = /mnt/data\n\
-             command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\n\
-             maillog_file = /mnt/log\nmaillog_file_prefixes = /var, /mnt, /dev\n\
-             myhostname = postfix.example\nmydestination =\nmynetworks = 127.0.0.0/8\n\
-             inet_interfaces = {}\ninet_protocols = ipv4\nsmtpd_peername_lookup = no\n\
-             smtpd_relay_restrictions = permit_mynetworks, reject\n\
-             # As it was before it knew of all this.\nsmtpd_forbid_bare_newline = no\n\
-             smtpd_forbid_unauth_pipelining = no\n\
-             virtual_mailbox_domains = second.example\nvirtual_mailbox_base = /mnt/mail\n\
-             virtual_mailbox_maps = static:all/\nvirtual_minimum_uid = 1\n\
-             virtual_uid_maps = static:{uid}\nvirtual_gid_maps = static:{uid}\n\
-             relay_domains = first.example\nrelayhost = [{}]:{}\n",
-            address.ip(),
-            back.ip(),
-            back.port()
-        );
-        fs::write(work.path().join("main.cf"), settings).unwrap();
-        let services = format!(
-            "{address} inet n - n - - smtpd\npickup unix n - n 60 1 pickup\n\
-             cleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
-             rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\n\
-             defer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\nflush unix n - n - 0 flush\n\
-             proxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\nrelay unix - - n - - smtp\n\
-             virtual unix - n n - - virtual\nerror unix - - n - - error\nretry unix - - n - - error\n\
-             anvil unix - - n - 1 anvil\nscache unix - - n - 1 scache\n\
-             tlsmgr unix - - n 1000? 1 tlsmgr\npostlog unix-dgram n - n - 1 postlogd\n"
-        );
-        fs::write(work.path().join("master.cf"), services).unwrap();
-        peers.serve("smuggling-postfix", work, &[POSTFIX, "-c", "/mnt", "start-fg"], address)
+        hop("smuggling-postfix", address, back, settings).postfix(&peers)
     };
     both_directions(start, &["spool/maildrop", "spool/incoming", "spool/active", "spool/deferred"]);
 }
@@ -355,41 +314,17 @@ fn one_message_stays_one_on_its_way_to_postfix_and_from_there() {
 #[test]
 fn one_message_stays_one_on_its_way_to_exim_and_from_there() {
     let Some(peers) = Peers::with(&[EXIM]) else { return };
+    let settings = "smtp_accept_queue_per_connection = 0\nsmtp_enforce_sync = false\n\
+                    smtp_accept_max = 0\n";
     let start = |address: SocketAddr, back: SocketAddr| {
-        let work = open_directory();
-        owned(work.path(), &["logs", "spool", "mail"], peers.uid("Debian-exim"));
-        let config = format!(
-            "primary_hostname = exim.example\nexim_path = {EXIM}\nspool_directory = /mnt/spool\n\
-             log_file_path = /mnt/logs/%slog\npid_file_path = /mnt/exim.pid\n\
-             local_interfaces = {}\ndaemon_smtp_ports = {}\ntls_advertise_hosts =\nhost_lookup =\n\
-             rfc1413_query_timeout = 0s\ncheck_spool_space = 0\ncheck_log_space = 0\n\
-             smtp_accept_queue_per_connection = 0\nsmtp_enforce_sync = false\n\
-             smtp_accept_max = 0\n\
-             keep_environment =\nacl_smtp_rcpt = accept\nacl_smtp_data = accept\n\n\
-             begin routers\nlocal:\n driver = accept\n domains = second.example\n\
-             \x20transport = maildir\n\
-             back:\n driver = manualroute\n domains = first.example\n\
-             \x20route_list = * {}\n self = send\n transport = smtp\n\n\
-             begin transports\nmaildir:\n driver = appendfile\n maildir_format\n\
-             \x20directory = /mnt/mail/all\n user = Debian-exim\n\
-             smtp:\n driver = smtp\n port = {}\n allow_localhost\n\
-             \x20hosts_avoid_tls = *\n message_linelength_limit = 1M\n\n\
-             begin retry\n* * F,4d,15m\n",
-            address.ip(),
-            address.port(),
-            back.ip(),
-            back.port()
-        );
-        fs::create_dir(work.path().join("etc")).unwrap();
-        let path = work.path().join("etc/exim4.conf");
-        fs::write(&path, config).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        // Only a configuration in its own place lets it keep root's rights.
-        let script =
-            format!("mkdir -p /etc/exim4 && mount --bind /mnt/etc /etc/exim4 && exec {EXIM} -bdf");
-        peers.serve("smuggling-exim", work, &["sh", "-c", &script], address)
+        hop("smuggling-exim", address, back, settings).exim(&peers)
     };
     both_directions(start, &["spool/input"]);
+}
+
+fn hop<'a>(name: &'a str, address: SocketAddr, back: SocketAddr, settings: &'a str) -> Hop<'a> {
+    let (returns, keeps) = ("first.example", Some("second.example"));
+    Hop { name, address, back, returns, keeps, settings }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use platform::Role;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::outbound::Outbound;
 use super::shared::Shared;
@@ -21,6 +22,8 @@ use crate::process::{self, Context, Memory, StartError, Threads};
 
 /// How long what is under way may take when the role leaves.
 const FAREWELL: Duration = Duration::from_millis(1500);
+/// How long sessions may take to tell their clients that the role leaves.
+const TELLING: Duration = Duration::from_millis(200);
 
 /// Requests of the queue dealt with together.
 const TOGETHER: usize = 128;
@@ -141,15 +144,17 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Stops accepting, and gives what is under way a moment to end.
+    /// Stops accepting, tells clients, and gives what is under way a moment to end.
     async fn leave(&self) {
         self.accepting.send_replace(Accepting::Never);
-        let deadline = tokio::time::Instant::now() + FAREWELL;
+        self.shared.leave();
+        let begin = Instant::now();
         let counters = &self.shared.counters;
-        while tokio::time::Instant::now() < deadline {
+        while begin.elapsed() < FAREWELL {
             let busy = counters.delivering.load(Ordering::Relaxed)
                 + counters.committing.load(Ordering::Relaxed);
-            if busy == 0 {
+            let untold = counters.sessions.load(Ordering::Relaxed);
+            if busy == 0 && (untold == 0 || begin.elapsed() >= TELLING) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

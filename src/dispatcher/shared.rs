@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::bodies::Bodies;
 use super::filters::Filters;
+use super::smtp::ceiling::Ceiling;
 use super::smtp::{Lease, Refusal};
 use super::tls::Tls;
 use crate::filter::engine::Settings;
@@ -57,6 +59,9 @@ pub struct Shared {
     leasing: tokio::sync::Mutex<()>,
     names: Mutex<HashMap<IpAddr, (Instant, Reverse)>>,
     random: Mutex<Random>,
+    /// Whether sessions are accepted.
+    pub ceiling: Ceiling,
+    leaving: watch::Sender<bool>,
 }
 
 /// What the dispatcher counts, by the names of `smtpctl show stats`.
@@ -117,6 +122,18 @@ impl Drop for BodyShare {
     }
 }
 
+/// Tells when the role leaves.
+#[derive(Debug)]
+pub struct Leaving(watch::Receiver<bool>);
+
+impl Leaving {
+    /// Completes when the role leaves.
+    pub async fn begun(&mut self) {
+        // Without the other end it has left.
+        let _gone = self.0.wait_for(|leaving| *leaving).await;
+    }
+}
+
 /// Random numbers, drawn from the system a page at a time.
 #[derive(Debug)]
 struct Random {
@@ -165,7 +182,19 @@ impl Shared {
             leasing: tokio::sync::Mutex::new(()),
             names: Mutex::new(HashMap::new()),
             random: Mutex::new(Random { bytes: [0; 1024], used: 1024 }),
+            ceiling: Ceiling::default(),
+            leaving: watch::Sender::new(false),
         }))
+    }
+
+    /// Tells all sessions that the role leaves.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Who wants to know when the role leaves.
+    pub fn leaving(&self) -> Leaving {
+        Leaving(self.leaving.subscribe())
     }
 
     /// A random number.

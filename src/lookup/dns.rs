@@ -22,7 +22,9 @@ use hickory_resolver::system_conf::read_system_conf;
 use tokio::task::JoinSet;
 
 use crate::model::dns::{Confirmed, DnsFailure, Exchange, Reverse, address_literal};
+use crate::model::envelope::Source;
 use crate::model::mailbox::MAX_DOMAIN;
+use crate::proto::escape::quoted;
 
 const MAX_EXCHANGES: usize = 64;
 const MAX_ADDRESSES: usize = 64;
@@ -177,10 +179,8 @@ impl Dns {
         let answer = match self.resolver.reverse_lookup(address).await {
             Ok(answer) => answer,
             Err(error) => {
-                let confirmed = match kind(&error) {
-                    Kind::NoData | Kind::NoName => Confirmed::Fail,
-                    Kind::Unknown => Confirmed::Error,
-                };
+                let shown = Source::Ip(address);
+                let confirmed = unconfirmed(&error, || format!("getnameinfo: {shown}"));
                 return Reverse { name: None, confirmed };
             }
         };
@@ -200,10 +200,7 @@ impl Dns {
                     answer.answers().iter().any(|record| record.data.ip_addr() == Some(address));
                 if same { Confirmed::Pass } else { Confirmed::Fail }
             }
-            Err(error) => match kind(&error) {
-                Kind::NoData | Kind::NoName => Confirmed::Fail,
-                Kind::Unknown => Confirmed::Error,
-            },
+            Err(error) => unconfirmed(&error, || format!("getaddrinfo: {host}")),
         };
         Reverse { name: Some(host), confirmed }
     }
@@ -249,6 +246,18 @@ fn kind(error: &NetError) -> Kind {
         ResponseCode::NXDomain => Kind::NoName,
         ResponseCode::NoError => Kind::NoData,
         _ => Kind::Unknown,
+    }
+}
+
+/// What a failed look-up says about a client's name. One that says nothing is logged, by the name of
+/// the function that people's log parsers know.
+fn unconfirmed(error: &NetError, looked_up: impl FnOnce() -> String) -> Confirmed {
+    match kind(error) {
+        Kind::NoData | Kind::NoName => Confirmed::Fail,
+        Kind::Unknown => {
+            tracing::warn!("{}: {}", looked_up(), quoted(error.to_string().as_bytes()));
+            Confirmed::Error
+        }
     }
 }
 

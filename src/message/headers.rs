@@ -1,8 +1,8 @@
 //! The header block of a message that is being received.
 //!
-//! Bcc is removed, addresses of To, Cc and From get a domain or those of From become the sender's, Received headers are counted, Date
-//! and Message-ID are added where the listener wants that. Sources: RFC 5322 section 2.2; the
-//! SMTP page of the specification, 1.9.
+//! Bcc is removed, addresses of To, Cc and From get a domain or those of From become the sender's,
+//! Received headers are counted, Date and Message-ID are added where the listener wants that.
+//! Sources: RFC 5322 section 2.2; the SMTP page of the specification, 1.9.
 
 use std::sync::Arc;
 
@@ -76,6 +76,11 @@ impl HeaderBlock {
             has_date: false,
             has_message_id: false,
         }
+    }
+
+    /// Bytes that are held until the present header is complete.
+    pub(super) fn held(&self) -> usize {
+        self.collected.len()
     }
 
     /// Takes one line, without its line end. Returns whether the block goes on.
@@ -174,7 +179,7 @@ impl HeaderBlock {
                 _ => complete_addresses(value, &self.domain, output),
             }
         }
-        self.collected.clear();
+        self.collected = Vec::new();
         self.unfolded = 0;
     }
 }

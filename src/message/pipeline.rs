@@ -8,6 +8,9 @@ use std::sync::Arc;
 use super::content::{Content, Framing, Stop};
 use super::headers::{Additions, HeaderBlock};
 
+/// Room for a line that is kept from one line of the header block to the next, in bytes.
+const LINE: usize = 1024;
+
 /// How one message is received.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -103,7 +106,21 @@ impl Pipeline {
         self.ascii_headers
     }
 
-    /// Ends a message that no dot ends, as in chunks or out of filters, and appends what is left of it to `output`.
+    /// Bytes of the header block that are held until a line or an address header is complete; they
+    /// are not in `output` yet.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.line.len() + self.headers.as_ref().map_or(0, HeaderBlock::held)
+    }
+
+    /// Drops what is held, for a message that will be refused whatever else is in it.
+    pub fn drop_held(&mut self) {
+        self.headers = None;
+        self.line = Vec::new();
+    }
+
+    /// Ends a message that no dot ends, as in chunks or out of filters, and appends what is left of
+    /// it to `output`.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         if self.headers.is_some() {
             if self.content.finish(&mut self.line) {
@@ -177,7 +194,10 @@ impl Pipeline {
         let Some(headers) = &mut self.headers else { return };
         self.ascii_headers &= self.line.is_ascii();
         match headers.line(&self.line, output) {
-            Ok(true) => self.line.clear(),
+            Ok(true) => {
+                self.line.clear();
+                self.line.shrink_to(LINE);
+            }
             Ok(false) => {
                 self.headers = None;
                 self.line = Vec::new();
@@ -189,8 +209,7 @@ impl Pipeline {
     /// Notes the first fault, and stops looking at headers.
     fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
-        self.headers = None;
-        self.line = Vec::new();
+        self.drop_held();
     }
 }
 
@@ -350,6 +369,32 @@ mod tests {
             pipeline.feed(input.as_bytes(), &mut Vec::new());
             assert_eq!(pipeline.has_ascii_headers(), ascii, "{input:?}");
         }
+    }
+
+    #[test]
+    fn only_the_present_line_and_address_header_are_held() {
+        let mut pipeline = pipeline(Framing::Strict);
+        let mut output = Vec::new();
+        let cases = [
+            ("X: y\r\n", 0),
+            ("X: ", 3),
+            ("y\r\n", 0),
+            ("To: a,\r\n", 7),
+            (" b", 9),
+            ("\r\n", 10),
+            ("X", 11),
+            (": y\r\n", 0),
+            ("To: a,\r\n b", 9),
+        ];
+        for (sent, held) in cases {
+            pipeline.feed(sent.as_bytes(), &mut output);
+            assert_eq!(pipeline.held(), held, "after {sent:?}");
+        }
+        pipeline.drop_held();
+        assert_eq!(pipeline.held(), 0);
+        let end = pipeline.feed(b"\r\nno header\r\n.\r\n", &mut output).reached;
+        assert_eq!((end, pipeline.held()), (Reached::End { standard: true }, 0));
+        assert_eq!(pipeline.fault(), None, "nobody looks at headers any more");
     }
 
     #[test]

@@ -71,16 +71,13 @@ pub enum Smtputf8 {
 }
 
 impl Envelope {
-    /// Whether a server must offer SMTPUTF8 to get this envelope from `sender`.
+    /// Whether a server must offer SMTPUTF8 to get this envelope from `sender`: for its addresses
+    /// also where the client had no need of it, but the `mail-from` of an action brings one in.
     #[must_use]
     pub fn needs_smtputf8(&self, sender: &ReversePath) -> bool {
-        match self.origin.smtputf8 {
-            Smtputf8::Absent => false,
-            Smtputf8::Addresses => {
-                !sender.as_str().is_ascii() || !self.route.destination.as_str().is_ascii()
-            }
-            Smtputf8::Headers => true,
-        }
+        self.origin.smtputf8 == Smtputf8::Headers
+            || !sender.as_str().is_ascii()
+            || !self.route.destination.as_str().is_ascii()
     }
 }
 

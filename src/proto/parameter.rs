@@ -1,7 +1,7 @@
 //! Parameters of MAIL and RCPT.
 //!
 //! Sources: RFC 1870 (SIZE), RFC 3461 (RET, ENVID, NOTIFY, ORCPT), RFC 4954 section 5 (AUTH),
-//! RFC 6152 (BODY), RFC 6531 (SMTPUTF8); the SMTP page of the specification, 1.7.
+//! RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 6533 (ORCPT with it); the SMTP page of the specification, 1.7.
 
 use crate::model::envelope::{Notify, RecipientDsn, Ret};
 use crate::proto::reply;
@@ -16,7 +16,7 @@ pub const MAX_ORCPT: usize = 500;
 pub struct Offered {
     /// RET, ENVID, NOTIFY and ORCPT.
     pub dsn: bool,
-    /// SMTPUTF8.
+    /// SMTPUTF8. For RCPT: whether MAIL had it.
     pub smtputf8: bool,
     /// Largest value of SIZE.
     pub max_message_size: u64,
@@ -84,7 +84,7 @@ pub fn recipient(text: &[u8], offered: Offered) -> Result<RecipientDsn, Refused>
                 }
             }
             (b"ORCPT", Some(orcpt)) if offered.dsn => {
-                let checked = check_orcpt(orcpt);
+                let checked = check_orcpt(orcpt, offered.smtputf8);
                 dsn.orcpt =
                     Some(checked.ok_or_else(|| Refused(reply::BAD_ORIGINAL_RECIPIENT.to_owned()))?);
             }
@@ -132,8 +132,11 @@ fn check_envid(envid: &[u8]) -> Result<String, Refused> {
 }
 
 /// `type;xtext`: the type is any printable text, the rest xtext with upper-case digits (RFC 3461,
-/// sections 4 and 4.2).
-fn check_orcpt(orcpt: &[u8]) -> Option<String> {
+/// sections 4 and 4.2). With SMTPUTF8 an address of type `utf-8` may be in UTF-8; what is returned is
+/// its form in ASCII, which every server takes that knows ORCPT (RFC 6533, section 3).
+fn check_orcpt(orcpt: &[u8], smtputf8: bool) -> Option<String> {
+    let in_ascii = if smtputf8 { without_utf8(orcpt) } else { None };
+    let orcpt = in_ascii.as_deref().unwrap_or(orcpt);
     if orcpt.len() > MAX_ORCPT {
         return None;
     }
@@ -148,6 +151,24 @@ fn check_orcpt(orcpt: &[u8]) -> Option<String> {
             _ => return None,
         };
     }
+}
+
+/// An address of type `utf-8` with `\x{…}` for each character that is not ASCII; `None` for a value
+/// of another kind.
+fn without_utf8(orcpt: &[u8]) -> Option<Vec<u8>> {
+    let (kind, address) = std::str::from_utf8(orcpt).ok()?.split_once(';')?;
+    if !kind.eq_ignore_ascii_case("utf-8") || address.contains(char::is_control) {
+        return None;
+    }
+    let mut text = format!("{kind};");
+    for character in address.chars() {
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            text.push_str(&format!("\\x{{{:X}}}", u32::from(character)));
+        }
+    }
+    Some(text.into_bytes())
 }
 
 fn is_upper_hex(byte: u8) -> bool {
@@ -245,6 +266,8 @@ mod tests {
         let never = || Err("553 NOTIFY option NEVER cannot be combined with other options".into());
         let orcpt = || Err("553 ORCPT address syntax error".to_owned());
         let long = format!(" ORCPT=rfc822;{}", "x".repeat(494));
+        // 200 bytes, but not in the form that is kept.
+        let long_utf8 = format!(" ORCPT=utf-8;{}", "ü".repeat(100));
         let cases = [
             ("", OFFERED, keep(0, None)),
             ("x", OFFERED, unsupported("x")),
@@ -261,6 +284,13 @@ mod tests {
             (" ORCPT=rfc822;a+2", OFFERED, orcpt()),
             (" ORCPT=a\rb;c", OFFERED, orcpt()),
             (" ORCPT=;", OFFERED, keep(0, Some(";"))),
+            (" ORCPT=utf-8;ü+2B@用.x", OFFERED, keep(0, Some("utf-8;\\x{FC}+2B@\\x{7528}.x"))),
+            (" ORCPT=UTF-8;a\\x{FC}@c", OFFERED, keep(0, Some("UTF-8;a\\x{FC}@c"))),
+            (" ORCPT=utf-8;ü+2b@c", OFFERED, orcpt()),
+            (" ORCPT=utf-8;ü\u{85}@c", OFFERED, orcpt()),
+            (" ORCPT=utf-8;ü@c", NO_UTF8, orcpt()),
+            (" ORCPT=rfc822;ü@c", OFFERED, orcpt()),
+            (long_utf8.as_str(), OFFERED, orcpt()),
             (long.as_str(), OFFERED, orcpt()),
             (" NOTIFY=NEVER", NO_DSN, unsupported("NOTIFY=NEVER")),
             (" ORCPT=rfc822;a", NO_DSN, unsupported("ORCPT=rfc822;a")),

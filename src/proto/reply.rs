@@ -29,6 +29,8 @@ pub const TEMPORARY_ERROR: &str = "421 4.3.0 Temporary Error";
 pub const TEMPORARY_FAILURE: &str = "421 4.3.0 Temporary failure";
 /// Credentials were wrong too often, from this address.
 pub const TOO_MANY_FAILURES: &str = "421 4.7.0 Too many failed authentications, try again later";
+/// The server leaves (RFC 5321, section 3.8).
+pub const SHUTTING_DOWN: &str = "421 4.3.2 Service not available, closing transmission channel";
 /// A filter is broken, or has refused with something that is not a reply.
 pub const INTERNAL_ERROR: &str = "421 Internal server error";
 /// The queue did not answer in time.

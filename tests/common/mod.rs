@@ -17,6 +17,7 @@ pub mod control;
 pub mod dns;
 pub mod encrypted;
 pub mod filter_program;
+pub mod hops;
 pub mod install;
 pub mod load;
 pub mod logins;

@@ -7,12 +7,12 @@ use std::borrow::Cow;
 
 use super::action::{Action, Answer, Expansion, Lease, Refusal};
 use super::event::LogEvent;
-use super::session::Session;
+use super::session::{Session, may_be_kept_back};
 use super::state::{Committing, Mail, Outcome, State};
 use super::transaction::Transaction;
 use crate::model::Mailbox;
 use crate::model::envelope::RecipientDsn;
-use crate::proto::reply;
+use crate::proto::{command, reply};
 
 impl Session {
     /// Goes on with the answer that the state waits for.
@@ -60,6 +60,7 @@ impl Session {
         command: Vec<u8>,
         output: &mut Vec<u8>,
     ) -> Option<Action> {
+        self.urgent |= !may_be_kept_back(command::parse(&command));
         match outcome {
             Outcome::Ask(action) => {
                 self.waiting_command = command;

@@ -44,6 +44,18 @@ pub(super) struct Chunks {
     failed: Option<Cow<'static, str>>,
 }
 
+impl Chunks {
+    /// Bytes that are held until a line or a header is complete.
+    pub(super) fn held(&self) -> usize {
+        self.pipeline.held()
+    }
+
+    /// Drops these: the message will be refused.
+    pub(super) fn drop_held(&mut self) {
+        self.pipeline.drop_held();
+    }
+}
+
 /// The reply that refuses a message with this fault, or one that could not be stored.
 pub(super) fn refusal_of(fault: Option<Fault>, refusal: Option<Refusal>) -> Option<&'static str> {
     Some(match (fault, refusal) {

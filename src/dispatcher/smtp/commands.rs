@@ -202,7 +202,8 @@ impl Session {
             Ok(parts) => parts,
             Err(refused) => return refused.into(),
         };
-        let dsn = match parameter::recipient(rest, self.offered()) {
+        let smtputf8 = transaction.origin.smtputf8 != Smtputf8::Absent;
+        let dsn = match parameter::recipient(rest, Offered { smtputf8, ..self.offered() }) {
             Ok(dsn) => dsn,
             Err(refused) => return Outcome::Reply(refused.0.into()),
         };

@@ -17,18 +17,20 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use self::requests::{ReadyCommit, commit_message, expand, forget, open_file};
+use self::requests::{ReadyCommit, commit_message, expand, forget, open_file, unwritten};
 use super::logins::Logins;
 use super::{Action, Answer, Commit, Ending, InputBuffer, Refusal, Session, Severity};
 use crate::config::TlsMode;
 use crate::dispatcher::filters::link::{FilterLink, Pending, begun};
-use crate::dispatcher::shared::{BodyShare, Counted, Shared};
+use crate::dispatcher::shared::{BodyShare, Counted, Leaving, Shared};
 use crate::dispatcher::tls::{Door, HandshakeError, Transport};
 use crate::model::MessageId;
 use crate::model::dns::{Confirmed, Reverse};
 
 /// Bytes read at once.
 const READ: usize = 32 * 1024;
+/// Lines of a message that a session may hold even where all together hold too much, in bytes.
+const LINES_KEPT: usize = 4 * 1024;
 /// How long a write may take before the client is given up: it does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -52,6 +54,7 @@ pub struct Connection<S> {
     /// Binds routes to the transaction that asked for them.
     transaction: u64,
     share: BodyShare,
+    leaving: Leaving,
     /// The filters of the listener.
     filters: Option<Box<FilterLink>>,
     /// Whether the client's name leads back to its address.
@@ -71,6 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let share = BodyShare::new(&shared);
         Self {
             share,
+            leaving: shared.leaving(),
             stream: Transport::Plain(stream),
             door: None,
             session,
@@ -170,21 +174,21 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                     self.session.answer(Answer::MessageId(request, lease));
                 }
                 Action::Receive => {
-                    let held = self.session.body_in_memory();
-                    if !self.share.set(held) && held > 0 {
-                        let piece = self.session.take_body();
-                        self.store_piece(message, &piece).await;
-                        self.share.set(0);
-                    }
+                    self.share_memory(message).await;
                     self.flush().await;
                     if let Some(filters) = &mut self.filters {
                         filters.flush();
                     }
-                    self.receive(&mut naming).await;
+                    // Nothing is awaited of a client that does not read.
+                    if !self.session.has_ended() {
+                        self.receive(&mut naming).await;
+                    }
                 }
                 Action::StartTls => {
                     self.flush().await;
-                    encrypted = self.start_tls(&shared).await;
+                    if !self.session.has_ended() {
+                        encrypted = self.start_tls(&shared).await;
+                    }
                 }
                 Action::Report(event) => {
                     if let Some(filters) = &mut self.filters {
@@ -306,7 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
     }
 
-    /// Waits for bytes; meanwhile the client's name may come.
+    /// Waits for bytes; meanwhile the client's name may come, or the role leave.
     async fn receive(&mut self, naming: &mut Option<Naming<'_>>) {
         if self.input.is_empty() {
             self.input = InputBuffer::default();
@@ -322,6 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         };
         tokio::select! {
             biased;
+            () = self.leaving.begun() => self.session.shut_down(&mut self.output),
             read = read => match read {
                 Ok(0) => self.session.end(Ending::Disconnect),
                 Ok(_) => {}
@@ -333,6 +338,23 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 *naming = None;
             }
             () = &mut idle => self.session.end(Ending::Timeout),
+        }
+    }
+
+    /// Counts what the session holds of a message. Where all sessions together hold too much, the
+    /// body is stored; a message whose lines cannot be is refused if they are long.
+    async fn share_memory(&mut self, message: Option<MessageId>) {
+        let (body, lines) = (self.session.body_in_memory(), self.session.lines_in_memory());
+        if self.share.set(body + lines) {
+            return;
+        }
+        if body > 0 {
+            let piece = self.session.take_body();
+            self.store_piece(message, &piece).await;
+        }
+        if !self.share.set(lines) && lines > LINES_KEPT {
+            self.session.body_failed(Refusal::Full);
+            self.share.set(self.session.lines_in_memory());
         }
     }
 
@@ -354,11 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let Some(spill) = &mut self.spill else { return };
         // Into the page cache: the queue syncs at commit.
         if let Err(error) = spill.file.write_all(piece) {
-            let refusal = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
-                _ => Refusal::Failure,
-            };
-            self.session.body_failed(refusal);
+            self.session.body_failed(unwritten(&error));
         }
     }
 
@@ -367,10 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let Some(mut spill) = self.spill.take_if(|spill| spill.message == commit.message) else {
             return ReadyCommit { commit, file: None, failed: None };
         };
-        let failed = spill.file.write_all(&commit.body).err().map(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
-            _ => Refusal::Failure,
-        });
+        let failed = spill.file.write_all(&commit.body).err().map(|error| unwritten(&error));
         let size = commit.size();
         commit.body = Vec::new();
         ReadyCommit { commit, file: Some(size), failed }

@@ -81,6 +81,18 @@ impl FilteredBody {
         }
     }
 
+    /// Bytes of lines that are held until they are whole, or until filters take them.
+    pub(super) fn held(&self) -> usize {
+        self.outgoing.len() + self.pipeline.held()
+    }
+
+    /// Drops these, but for the rest of a line that the filters have begun: the message will be
+    /// refused.
+    pub(super) fn drop_held(&mut self) {
+        self.drop_lines();
+        self.pipeline.drop_held();
+    }
+
     fn fault(&self) -> Option<Fault> {
         let too_big = self.lines.size() > self.max_size;
         self.pipeline.fault().or_else(|| too_big.then_some(Fault::TooBig))

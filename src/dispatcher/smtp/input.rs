@@ -14,7 +14,8 @@ impl InputBuffer {
     /// The vector to append received bytes to. Nothing else may be done with it.
     pub fn room(&mut self) -> &mut Vec<u8> {
         if self.start > 0 {
-            self.bytes.drain(..self.start);
+            // What is left is small: it may be waited for long, and needs no more than its own room.
+            self.bytes = self.as_slice().to_vec();
             self.start = 0;
         }
         &mut self.bytes

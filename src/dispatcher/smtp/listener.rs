@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::mechanisms::Offer;
 use super::{AuthSettings, Peer, Session, SessionId, Settings, TlsOffer, proxied};
-use crate::config::{Config, Endpoint, Listener};
+use crate::config::{Config, Endpoint, Listener, LocalAddress};
 use crate::dispatcher::filters::link::{Ends, FilterLink};
 use crate::dispatcher::shared::{Counted, Shared};
 use crate::dispatcher::tls::Door;
@@ -113,6 +113,8 @@ async fn accept(
     if door.is_some() {
         shared.tls.first_look().await;
     }
+    // Whether the last attempt to accept failed: it may again, so nothing is over yet.
+    let mut failed = false;
     loop {
         let now = *accepting.borrow_and_update();
         match now {
@@ -126,22 +128,34 @@ async fn accept(
             Accepting::Yes => {}
         }
         if shared.counters.sessions.load(Ordering::Relaxed) >= most {
+            shared.ceiling.reached("Client limit reached");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         }
+        if !failed {
+            shared.ceiling.is_over();
+        }
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            _ = accepting.changed() => continue,
+            changed = accepting.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
         };
         match accepted {
             Ok((stream, address)) => {
+                failed = false;
+                shared.ceiling.is_over();
                 let shared = Arc::clone(&shared);
                 let (offer, hostnames) = (Arc::clone(&offer), hostnames.clone());
                 let door = door.clone();
                 tokio::spawn(session(shared, offer, door, hostnames, stream, address));
             }
+            // Only this client is gone.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("warn: smtp: cannot accept: {error}");
+                failed = true;
+                shared.ceiling.reached(error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -170,22 +184,20 @@ async fn session(
         (Some(table), Some(local)) => greeting_name(shared, table, local.ip().to_canonical()).await,
         _ => None,
     };
-    let client = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let client = canonical(address);
     let terms = Terms { settings: offer.settings(&shared).await, door };
     if !terms.settings.proxy {
         let own_name = own_name(&shared).await;
         return converse(&shared, terms, stream, Some(client), local, own_name).await;
     }
     let Ok(id) = shared.random().map(SessionId) else { return };
-    let proxy = word_of(client.ip());
+    let proxy = client_at(&shared.setup.config, client).address();
     tracing::info!("{id} smtp event=proxy address={proxy}");
     match proxied::accept(stream).await {
         Ok((stream, passed_on)) => {
             let client = match passed_on {
                 Client::Proxy => Some(client),
-                Client::Address(address) => {
-                    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
-                }
+                Client::Address(address) => Some(canonical(address)),
                 Client::Socket => None,
             };
             let own_name = own_name(&shared).await;
@@ -203,9 +215,30 @@ async fn session(
     }
 }
 
-/// The address of a client in a log line.
-fn word_of(client: IpAddr) -> String {
-    Peer::remote(client).address()
+/// The address with an IPv4 address as such, also where an IPv6 socket has received it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(_) => address,
+        v4 => SocketAddr::new(v4, address.port()),
+    }
+}
+
+/// A client on the network, with the zone of a link-local address.
+fn client_at(config: &Config, client: SocketAddr) -> Peer {
+    Peer { zone: zone_of(client, &config.local_addresses), ..Peer::remote(client.ip()) }
+}
+
+/// The zone of a link-local client: the name of its interface, or the system's number of one that
+/// was not there when the configuration was read.
+fn zone_of(client: SocketAddr, known: &[LocalAddress]) -> Option<Box<str>> {
+    let SocketAddr::V6(client) = client else { return None };
+    let index = client.scope_id();
+    if index == 0 {
+        return None;
+    }
+    let mut scopes = known.iter().filter_map(|local| local.scope.as_ref());
+    let name = scopes.find(|scope| scope.index == index).map(|scope| scope.name.clone());
+    Some(name.unwrap_or_else(|| index.to_string()).into())
 }
 
 /// Serves a session of a client; `None` is one on a socket of a proxy's machine.
@@ -227,7 +260,7 @@ async fn converse<S>(
     };
     let _counted = Counted::new(counted);
     let mut peer = match client {
-        Some(client) => Peer::remote(client.ip()),
+        Some(client) => client_at(&shared.setup.config, client),
         None => Peer::behind_proxy(&shared.setup.server_name),
     };
     peer.server_name = own_name;
@@ -303,4 +336,42 @@ where
     let session = Session::new(SessionId(id), Arc::new(settings), peer);
     let connection = Connection::new(stream, session, Arc::clone(shared), idle_timeout);
     connection.with_filters(filters).serve(None::<std::future::Ready<Reverse>>).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
+    use super::*;
+    use crate::config::Scope;
+
+    // Proves: smtp case 223, where the session begins; that it works is with `Peer`.
+    #[test]
+    fn a_link_local_client_has_its_zone() {
+        let link_local: Ipv6Addr = "fe80::1".parse().unwrap();
+        let scope = |index, name: &str| Some(Scope { index, name: name.to_owned() });
+        let local = |scope| LocalAddress { address: link_local.into(), scope };
+        let known = [
+            LocalAddress::from(IpAddr::from([127, 0, 0, 1])),
+            local(scope(2, "eth0")),
+            local(scope(3, "eth1")),
+        ];
+        let text = |address: &str, index: u32| {
+            let address = SocketAddrV6::new(address.parse().unwrap(), 25, 0, index);
+            let client = canonical(address.into());
+            let peer = Peer { zone: zone_of(client, &known), ..Peer::remote(client.ip()) };
+            peer.bracketed_address()
+        };
+        let cases = [
+            ("fe80::1", 2, "[fe80::1%eth0]"),
+            ("fe80::1", 3, "[fe80::1%eth1]"),
+            ("fe80::1", 7, "[fe80::1%7]"),
+            ("2001:db8::1", 0, "[2001:db8::1]"),
+            ("::ffff:10.9.8.7", 0, "[10.9.8.7]"),
+        ];
+        for (address, index, expected) in cases {
+            assert_eq!(text(address, index), expected);
+        }
+        crate::spec_case::ran("smtp", 223);
+    }
 }

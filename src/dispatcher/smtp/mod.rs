@@ -9,6 +9,7 @@ mod answers;
 mod auth;
 #[cfg(test)]
 mod cases;
+pub mod ceiling;
 mod chunking;
 mod commands;
 pub mod connection;

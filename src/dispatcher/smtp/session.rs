@@ -30,7 +30,7 @@ use crate::model::envelope::Source;
 use crate::model::limits;
 use crate::model::tls::Secured;
 use crate::proto::address::is_host_name;
-use crate::proto::command::{self, Verb};
+use crate::proto::command::{self, Command, Verb};
 use crate::proto::reply;
 
 /// Output above which the shell must write before more input is handled, in bytes.
@@ -118,6 +118,12 @@ impl Session {
     #[must_use]
     pub fn source(&self) -> Source {
         self.peer.source
+    }
+
+    /// Whether it is over but for what further polls have to say.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     /// Whether a commit is under way. The shell does not give up the connection's task before it
@@ -218,6 +224,16 @@ impl Session {
         } else {
             self.close(Some(ending));
         }
+    }
+
+    /// The server leaves: the client is told so, wherever in the dialogue it is waited for, and
+    /// further polls end the session (RFC 5321, section 3.8). Only after [`Action::Receive`].
+    pub fn shut_down(&mut self, output: &mut Vec<u8>) {
+        if self.has_ended() {
+            return;
+        }
+        self.write(reply::SHUTTING_DOWN, output);
+        self.close(None);
     }
 
     /// What is to be logged or dropped, in order.
@@ -336,8 +352,7 @@ impl Session {
             input.consume(end + 1);
             return action;
         }
-        let grouped = matches!(command.map(|c| c.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset));
-        self.urgent |= !grouped;
+        self.urgent |= !may_be_kept_back(command);
         self.report_command(command.map(|c| c.verb), line);
         let outcome = match command {
             Some(command) => self.execute(command, now, output),
@@ -431,6 +446,11 @@ impl Session {
         self.events.push_back(LogEvent::Disconnected(ending));
         self.state = State::Closed;
     }
+}
+
+/// Whether the reply to a command may wait for those to the next ones (RFC 2920, section 3.2).
+pub(super) fn may_be_kept_back(command: Option<Command<'_>>) -> bool {
+    matches!(command.map(|command| command.verb), Some(Verb::Mail | Verb::Rcpt | Verb::Rset))
 }
 
 /// The name of a remote client, without the root's dot, unless it is none: it goes into a header

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::dispatcher::mta::action::{RelayAction, Target};
+use crate::dispatcher::mta::action::{RelayAction, SenderRewrite, Target};
 use crate::dispatcher::mta::body::Body;
 use crate::dispatcher::mta::fixture::envelope;
 use crate::dispatcher::mta::limits::Family;
 use crate::dispatcher::mta::url::RelayUrl;
+use crate::model::envelope::Smtputf8;
 use crate::model::{Envelope, EnvelopeId, ReversePath};
 
 fn action(target: Target) -> Arc<RelayAction> {
@@ -144,10 +145,7 @@ fn envelopes_of_one_message_that_wait_together_are_one_task() {
 
 #[test]
 fn a_task_has_the_sender_that_the_action_gives() {
-    let rewrite = crate::dispatcher::mta::action::SenderRewrite {
-        local: None,
-        domain: Some("rewritten.test".into()),
-    };
+    let rewrite = SenderRewrite { local: None, domain: Some("rewritten.test".into()) };
     let mut key = host_key();
     Arc::make_mut(&mut key.action).mail_from = Some(rewrite);
     let mut world = World::new(key, &Limits::default());
@@ -157,6 +155,36 @@ fn a_task_has_the_sender_that_the_action_gives() {
     bounce.origin.sender = ReversePath::NULL;
     world.relay.push(job(bounce));
     assert!(world.relay.take().unwrap().0.sender.is_null());
+}
+
+#[test]
+fn a_task_needs_smtputf8_for_what_is_announced_and_for_headers() {
+    let rewritten = |domain: &str, envelope: Envelope| {
+        let mut key = host_key();
+        Arc::make_mut(&mut key.action).mail_from =
+            Some(SenderRewrite { local: None, domain: Some(domain.into()) });
+        let mut world = World::new(key, &Limits::default());
+        world.relay.push(job(envelope));
+        world.relay.take().unwrap().0.smtputf8
+    };
+    let handed_in = |smtputf8, recipient: &str| {
+        let mut envelope = envelope(1, recipient);
+        envelope.origin.smtputf8 = smtputf8;
+        envelope
+    };
+    let cases = [
+        ("r.test", Smtputf8::Absent, "a@r.test", false),
+        ("r.test", Smtputf8::Addresses, "a@r.test", false),
+        ("r.test", Smtputf8::Addresses, "ü@r.test", true),
+        ("r.test", Smtputf8::Headers, "a@r.test", true),
+        ("ü.test", Smtputf8::Addresses, "a@r.test", true),
+        // The client has no part in this address, and the server has to take it all the same.
+        ("ü.test", Smtputf8::Absent, "a@r.test", true),
+    ];
+    for (domain, smtputf8, recipient, expected) in cases {
+        let envelope = handed_in(smtputf8, recipient);
+        assert_eq!(rewritten(domain, envelope), expected, "{domain} {smtputf8:?} {recipient}");
+    }
 }
 
 // queue cases 47 and 48

@@ -84,6 +84,34 @@ fn grouped_replies_wait_and_others_do_not() {
     assert_eq!(play.written(), replies("451 Temporary failure: <e@f> | BYE"));
 }
 
+// RFC 2920, section 3.2: that a message is taken must not be kept back while another one begins.
+#[test]
+fn the_reply_to_a_message_does_not_wait_for_the_next_one() {
+    let mut play = Play::start(true);
+    play.send("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+    let request = play.lease();
+    play.session.answer(Answer::MessageId(request, Ok(lease())));
+    let request = play.expand();
+    play.session.answer(Answer::Recipient(request, Expansion::Accepted(vec![route()])));
+    assert!(matches!(play.poll(), Action::Receive));
+    assert_eq!(play.written(), replies("OK | ROK | GO"));
+    play.send("S: x\r\n\r\n.\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    let Action::Commit(commit) = play.poll() else { panic!("is committed") };
+    assert!(waits(&play.poll(), true));
+    play.session.answer(Answer::Commit(commit.request, Ok(())));
+    let request = loop {
+        match play.poll() {
+            Action::Log(_) => {}
+            Action::NewMessageId(request) => break request,
+            action => panic!("{action:?}"),
+        }
+    };
+    play.session.answer(Answer::MessageId(request, Ok(lease())));
+    play.expand();
+    assert!(waits(&play.poll(), true), "the reply to the message may not wait");
+    assert_eq!(play.written(), replies("ACC 7 | OK"));
+}
+
 #[test]
 fn an_answer_that_nothing_waits_for_is_dropped() {
     let mut play = Play::start(true);
@@ -170,6 +198,30 @@ fn a_commit_under_way_is_waited_for() {
     let Action::Log(LogEvent::Disconnected(ending)) = play.poll() else { panic!("has ended") };
     assert_eq!(ending, Some(Ending::Disconnect));
     assert!(matches!(play.poll(), Action::Close));
+}
+
+// RFC 5321, section 3.8.
+#[test]
+fn a_server_that_leaves_says_so_wherever_a_client_is_waited_for() {
+    let in_chunk = || {
+        let mut session = rcpt();
+        session.send(b"BDAT 10 LAST\r\nS: x");
+        session
+    };
+    let in_line = || {
+        let mut session = greet();
+        session.send(b"MAIL FR");
+        session
+    };
+    for start in [p, greet, tx, rcpt, data, in_chunk, in_line] {
+        let mut session = start();
+        let said = String::from_utf8(session.shut_down()).unwrap();
+        assert_eq!(said, "421 4.3.2 Service not available, closing transmission channel\r\n");
+        assert!(session.closed && session.stored.is_empty());
+        let log = session.log();
+        assert_eq!(log.last().unwrap(), "0000000000000001 smtp disconnected reason=quit");
+        assert_eq!(session.shut_down(), b"", "once");
+    }
 }
 
 #[test]

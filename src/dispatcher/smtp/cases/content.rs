@@ -264,6 +264,29 @@ fn large_bodies_leave_memory_in_pieces() {
 }
 
 #[test]
+fn lines_that_cannot_be_kept_lose_the_message_and_nothing_else() {
+    let in_chunk = || {
+        let mut session = rcpt();
+        session.send(b"BDAT 10010 LAST\r\n");
+        session
+    };
+    let refused = replies("452 4.3.1 Insufficient system storage");
+    for (start, end) in [(data as fn() -> Rehearsal, "\r\n.\r\n"), (in_chunk, "\r\n\r\n\r\n")] {
+        for lines in ["X: y\r\nTo: ", "To: a,\r\n ", "To: a\r\nX: "] {
+            let mut session = start();
+            let sent = lines.to_owned() + &"x".repeat(10_004 - lines.len());
+            assert_eq!(session.send(sent.as_bytes()), b"");
+            assert!(session.session.lines_in_memory() > 9_000, "{lines:?}");
+            session.session.body_failed(Refusal::Full);
+            assert_eq!(session.session.lines_in_memory(), 0, "{lines:?}");
+            assert_eq!(String::from_utf8(session.send(end.as_bytes())).unwrap(), refused);
+            assert_eq!(session.send(b"NOOP\r\n"), replies("OK").into_bytes());
+            assert!(session.stored.is_empty() && session.session.body_in_memory() == 0);
+        }
+    }
+}
+
+#[test]
 fn pieces_of_a_lost_message_are_discarded_once() {
     let part = "x".repeat(98) + "\r\n";
     let large = "Subject: x\r\n\r\n".to_owned() + &part.repeat(500);

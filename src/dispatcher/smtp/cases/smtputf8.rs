@@ -60,6 +60,21 @@ fn addresses_in_utf8_need_the_parameter() {
     ran("smtp", 71);
 }
 
+// RFC 6533, section 3.
+#[test]
+fn an_original_recipient_in_utf8_needs_the_parameter_too() {
+    run(&[(
+        "without",
+        tx,
+        &[("RCPT TO:<c@d> ORCPT=utf-8;é@d\r\n", "553 ORCPT address syntax error")],
+    )]);
+    let commands =
+        ["MAIL FROM:<a@b> SMTPUTF8", "RCPT TO:<c@d> ORCPT=utf-8;é@d NOTIFY=SUCCESS", "BDAT 0 LAST"];
+    let mut session = after(greet(), &commands);
+    let commit = session.stored.pop().unwrap().commit;
+    assert_eq!(commit.recipients[0].dsn.orcpt.as_deref(), Some("utf-8;\\x{E9}@d"));
+}
+
 #[test]
 fn a_message_says_how_it_was_handed_in() {
     let data = ["DATA\r\n", "BDAT LEN LAST\r\n"];

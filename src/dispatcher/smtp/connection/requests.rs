@@ -1,7 +1,7 @@
 //! What a session asks of other roles: expansions of lookup, files and commits of the queue.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,14 @@ pub(super) async fn open_file(shared: &Shared, message: MessageId) -> Result<Fil
 pub(super) async fn forget(shared: &Shared, message: MessageId) {
     // A queue that is gone has forgotten.
     let _gone = shared.queue.notice(&DispatcherToQueue::Forget { message }, None).await;
+}
+
+/// What a failed write of a body comes to.
+pub(super) fn unwritten(error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::Full,
+        _ => Refusal::Failure,
+    }
 }
 
 fn facts(origin: &Origin, secure: bool) -> SessionFacts {
@@ -95,9 +103,16 @@ pub(super) async fn commit_message(
     let request = ready.commit.request;
     let _counted = Counted::new(&shared.counters.committing);
     let deadline = COMMIT_DEADLINE + Duration::from_secs(2);
+    let message = ready.commit.message;
     let result = match timeout(deadline, commit(&shared, transaction, ready)).await {
         Ok(result) => result,
-        Err(_) => Err(Refusal::Timeout),
+        Err(_) => {
+            shared.bodies.drop_message(message);
+            // What was announced of it must not stay with the queue; the client does not wait.
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move { forget(&shared, message).await });
+            Err(Refusal::Timeout)
+        }
     };
     Answer::Commit(request, result)
 }
@@ -113,9 +128,9 @@ async fn commit(shared: &Shared, transaction: u64, ready: ReadyCommit) -> Result
     if file.is_none() && body.len() > BODY_IN_MEMORY {
         // Too long for a frame together with its envelopes.
         let mut spill = open_file(shared, message).await?;
-        if spill.write_all(&body).is_err() {
+        if let Err(error) = spill.write_all(&body) {
             forget(shared, message).await;
-            return Err(Refusal::Full);
+            return Err(unwritten(&error));
         }
         file = Some(body.len() as u64);
         body = Vec::new();

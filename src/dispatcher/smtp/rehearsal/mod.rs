@@ -177,6 +177,12 @@ impl Rehearsal {
         while !self.closed && !self.step() {}
     }
 
+    /// Lets the server leave; returns what the client can read then.
+    pub fn shut_down(&mut self) -> Vec<u8> {
+        self.session.shut_down(&mut self.output);
+        self.send(b"")
+    }
+
     /// Bytes that were received and not yet handled.
     #[must_use]
     pub fn pending(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::dispatcher::smtp::action::{Action, Refusal};
-use crate::dispatcher::smtp::chunking::refusal_of;
+use crate::dispatcher::smtp::chunking::{Chunks, refusal_of};
 use crate::dispatcher::smtp::event::LogEvent;
 use crate::dispatcher::smtp::input::InputBuffer;
 use crate::dispatcher::smtp::state::{Committing, State};
@@ -11,11 +11,23 @@ use crate::model::limits;
 use crate::proto::reply;
 
 impl Session {
-    /// Bytes of a body that are in memory: what all sessions together have is bounded by
-    /// [`limits::BODIES_IN_MEMORY`].
+    /// Bytes of a body in memory that [`Self::take_body`] would hand out. What all sessions together
+    /// have, with [`Self::lines_in_memory`], is bounded by [`limits::BODIES_IN_MEMORY`].
     #[must_use]
     pub fn body_in_memory(&self) -> usize {
         self.transaction.as_ref().map_or(0, |transaction| transaction.body.len())
+    }
+
+    /// Bytes of a message in memory that cannot be handed out: lines of its headers that are not
+    /// complete, or that filters have not taken.
+    #[must_use]
+    pub fn lines_in_memory(&self) -> usize {
+        match (&self.state, &self.transaction) {
+            (State::Body(pipeline), _) => pipeline.held(),
+            (State::FilteredBody(body), _) => body.held(),
+            (_, Some(transaction)) => transaction.chunks.as_ref().map_or(0, Chunks::held),
+            _ => 0,
+        }
     }
 
     /// Hands out what there is of the body, after [`Action::TakeBody`] or at any time before the
@@ -26,11 +38,20 @@ impl Session {
         std::mem::take(&mut transaction.body)
     }
 
-    /// A piece of the body could not be stored: the message is refused at its end.
+    /// The body cannot be stored, or not be kept in memory: the message is refused at its end, and
+    /// nothing of it is kept.
     pub fn body_failed(&mut self, refusal: Refusal) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.refusal.get_or_insert(refusal);
-            self.discards |= transaction.drop_body();
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.refusal.get_or_insert(refusal);
+        self.discards |= transaction.drop_body();
+        match &mut self.state {
+            State::Body(pipeline) => pipeline.drop_held(),
+            State::FilteredBody(body) => body.drop_held(),
+            _ => {
+                if let Some(chunks) = &mut transaction.chunks {
+                    chunks.drop_held();
+                }
+            }
         }
     }
 
