@@ -260,19 +260,17 @@ impl<T> Engine<T> {
 
     /// Breaks sessions whose questions wait for too long; their programs go on.
     pub(super) fn expire_questions(&mut self, now: Moment) {
-        for index in 0..self.stage.programs.len() {
-            loop {
-                let sessions = &self.sessions;
-                let waits = |session: u64, serial| {
-                    sessions.get(&session).is_some_and(|session| session.waits_for(serial))
-                };
-                let program = self.stage.programs.get_mut(index);
-                let Some(number) = program.and_then(|program| program.expired(now.uptime, waits))
-                else {
-                    break;
-                };
-                self.time_out(now, number);
-            }
+        let sessions = &self.sessions;
+        let waits = |session: u64, serial| {
+            sessions.get(&session).is_some_and(|session| session.waits_for(serial))
+        };
+        let mut late = Vec::new();
+        for program in &mut self.stage.programs {
+            program.forget_answered(waits);
+            late.extend(std::iter::from_fn(|| program.expired(now.uptime)));
+        }
+        for number in late {
+            self.time_out(now, number);
         }
     }
 

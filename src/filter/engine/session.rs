@@ -24,6 +24,8 @@ pub(super) struct Session<T> {
     pub beginning: Option<T>,
     pub ask: Option<Ask<T>>,
     pub stream: Option<Stream<T>>,
+    /// It is among those whose lines wait for room.
+    pub blocked: bool,
     /// Steps whose lines of an earlier message may still come; nobody wants them.
     pub open: Vec<usize>,
 }
@@ -91,6 +93,7 @@ impl<T> Engine<T> {
             beginning: Some(who),
             ask: None,
             stream: None,
+            blocked: false,
             open: Vec::new(),
         };
         let crowded = self.outstanding > self.most_outstanding;
