@@ -86,14 +86,19 @@ impl Filters {
         let (errors, their_errors) = platform::fd::socketpair()?;
         let arguments = ["sh".into(), "-c".into(), OsString::from(line)];
         let descriptors = [(channel.as_fd(), 0), (channel.as_fd(), 1), (their_errors.as_fd(), 2)];
-        let pid = spawn_in(
+        let started = spawn_in(
             root.as_deref().map(Path::new),
             identity.as_ref(),
             Path::new("/bin/sh"),
             &arguments,
             &environment(account.as_ref()),
             &descriptors,
-        )?;
+        );
+        // Most often the directory is not there, or has no shell in it.
+        let pid = started.map_err(|error| match root {
+            Some(root) => io::Error::new(error.kind(), format!("chroot {root}: {error}")),
+            None => error,
+        })?;
         self.errors.insert(process, errors);
         self.running.push(Filter { pid, process, dismissed: false });
         Ok(())
