@@ -9,6 +9,7 @@ use crate::filter::registration::EventName;
 use crate::filter::said::Directive;
 use crate::filter::wire::{self, Occasion, Reporter};
 use crate::filter::{Decision, Event, INTERNAL, Phase, reply};
+use crate::model::limits::COMMAND_LINE;
 use crate::table::Answer;
 
 /// What a filter has decided, as it said it.
@@ -223,6 +224,10 @@ impl<T> Engine<T> {
             Verdict::Junk => Decision::Junk,
             Verdict::Reject(text) => refusal(&text, false),
             Verdict::Disconnect(text) => refusal(&text, true),
+            // No command has such an argument.
+            Verdict::Rewrite(value) if value.len() > COMMAND_LINE => {
+                Decision::Disconnect(INTERNAL.to_owned())
+            }
             Verdict::Rewrite(value) => Decision::Rewrite(value),
         };
         match &decision {

@@ -96,7 +96,7 @@ impl<T> Stream<T> {
         if self.collected == self.output.len() {
             self.output.clear();
             self.collected = 0;
-        } else if self.collected > limits::UNCOLLECTED {
+        } else if self.collected > limits::UNCOLLECTED && self.collected >= self.uncollected() {
             self.output.drain(..self.collected);
             self.collected = 0;
         }

@@ -172,6 +172,24 @@ fn decisions_of_a_program() {
 }
 
 #[test]
+fn what_programs_say_to_clients_and_for_them_has_the_length_of_replies_and_commands() {
+    let mut scene = Scene::one(&["filter|smtp-in|helo", "report|smtp-in|filter-response"]);
+    scene.begin("f1");
+    let long = "x".repeat(60_000);
+    let decision = scene.decide(Phase::Helo, "a.b", &format!("reject|550 {long}"));
+    assert!(matches!(decision, Some(Decision::Reject(line)) if line.len() == 4095));
+    let process = scene.process("f1");
+    let told = scene.heard(process);
+    assert_eq!(told[0].len(), "R|filter-response|SID|helo|reject|".len() + 4095);
+    let longest = &long[..2047];
+    let decision = scene.decide(Phase::Helo, "a.b", &format!("rewrite|{longest}"));
+    assert_eq!(decision, Some(Decision::Rewrite(longest.as_bytes().to_vec())));
+    let decision = scene.decide(Phase::Helo, "a.b", &format!("rewrite|{longest}x"));
+    assert_eq!(decision, disconnected());
+    assert!(scene.ended.is_empty());
+}
+
+#[test]
 fn phases_that_no_program_decides_proceed_and_are_told_of() {
     let mut scene = Scene::one(&["report|smtp-in|filter-response", "filter|smtp-in|data"]);
     let process = scene.process("f1");
