@@ -262,14 +262,22 @@ impl<T> Engine<T> {
         Ok(true)
     }
 
-    /// Whether what waits to be collected is not too much; if it is, this session breaks.
+    /// Breaks the session that collects least, if what is not collected is too much; false if it is
+    /// this one.
     fn has_room_for_output(&mut self, now: Moment, number: u64) -> bool {
-        let streams = self.sessions.values().filter_map(|session| session.stream.as_ref());
-        let has_room = streams.map(Stream::uncollected).sum::<usize>() < limits::MOST_UNCOLLECTED;
-        if !has_room {
-            self.break_session(now, number);
+        let mut total = 0;
+        let mut most = (0, number);
+        for (other, session) in &self.sessions {
+            let Some(stream) = session.stream.as_ref().filter(|it| it.unpaced) else { continue };
+            total += stream.uncollected();
+            most = most.max((stream.uncollected(), *other));
         }
-        has_room
+        if total < limits::MOST_UNCOLLECTED {
+            return true;
+        }
+        let (_, late) = most;
+        self.break_session(now, late);
+        late != number
     }
 
     /// Goes on with sessions whose lines wait for room.

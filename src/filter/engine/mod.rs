@@ -57,8 +57,8 @@ pub mod limits {
     pub const FAR_BEHIND: usize = MOST_UNREAD / 2;
     /// Bytes of lines that wait for the dispatcher, above which the program is not read.
     pub const UNCOLLECTED: usize = 256 * 1024;
-    /// Bytes of lines of all sessions together that wait for the dispatcher, above which a session
-    /// that does not collect its own is given up.
+    /// Bytes of lines of all sessions together that have held a program up for [`HELD`], above which
+    /// the session with most of them breaks.
     pub const MOST_UNCOLLECTED: usize = 64 * 1024 * 1024;
     /// How long a program is not read for the sake of one session or of another program.
     pub const HELD: Duration = Duration::from_secs(2);
