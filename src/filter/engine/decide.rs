@@ -8,7 +8,7 @@ use crate::filter::chain::Decider;
 use crate::filter::registration::EventName;
 use crate::filter::said::Directive;
 use crate::filter::wire::{self, Occasion, Reporter};
-use crate::filter::{Decision, Event, INTERNAL, Phase, reply};
+use crate::filter::{Decision, Event, INTERNAL, Phase, masked_argument, reply};
 use crate::model::limits::COMMAND_LINE;
 use crate::table::Answer;
 
@@ -240,6 +240,11 @@ impl<T> Engine<T> {
             }
             Decision::Disconnect(text) => {
                 self.respond(now, number, phase, "disconnect", Some(text.as_bytes()));
+            }
+            // Credentials are for the programs of the phase alone.
+            Decision::Rewrite(value) if phase == Phase::Auth => {
+                let told = masked_argument(value);
+                self.respond(now, number, phase, "rewrite", Some(&told));
             }
             Decision::Rewrite(value) => self.respond(now, number, phase, "rewrite", Some(value)),
         }
