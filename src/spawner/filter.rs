@@ -116,6 +116,9 @@ impl Filters {
         if filter.dismissed {
             return;
         }
+        // What it has started may hold the channel open, which then seems to be served. As long as
+        // there is any of that, nobody else gets the number.
+        let _ = kill_group(filter.pid, Signal::Kill);
         let how = match status {
             ExitStatus::Exited(_) => "exited abnormally".to_owned(),
             ExitStatus::Signaled(signal) => format!("terminated; signal {signal}"),
@@ -215,6 +218,15 @@ mod tests {
         assert_eq!(status, ExitStatus::Signaled(9));
         filters.ended(sleeper, status);
         end(&mut filters);
+    }
+
+    #[test]
+    fn the_end_of_a_program_closes_its_channel_whatever_it_has_started() {
+        let mut filters = Filters::default();
+        let (mut said, _) = start(&mut filters, "/bin", "sh -c 'sleep 60 & kill -9 $$'");
+        end(&mut filters);
+        said.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        assert_eq!(all(&mut said), "");
     }
 
     #[test]
