@@ -1,5 +1,7 @@
 //! Questions about a phase: each filter of the chain in its turn, until one decides.
 
+use zeroize::Zeroizing;
+
 use super::session::{Ask, Awaits};
 use super::{Action, Engine, Ignored, Moment, Reply, Ticket, Trouble, micros};
 use crate::config::{FilterDecision, ProcessId};
@@ -37,6 +39,7 @@ impl<T> Engine<T> {
         session.facts.asked(phase, &parameter);
         self.serial += 1;
         let (serial, step, awaits, reported) = (self.serial, 0, Awaits::Nothing, false);
+        let parameter = Zeroizing::new(parameter);
         let ask = Ask { who, serial, phase, parameter, step, awaits, reported };
         let earlier = session.ask.replace(ask);
         if let Some(earlier) = earlier {

@@ -199,6 +199,15 @@ fn what_programs_say_to_clients_and_for_them_has_the_length_of_replies_and_comma
 }
 
 #[test]
+fn credentials_are_not_in_what_is_written_out_of_a_question() {
+    let mut scene = Scene::one(&ALL);
+    scene.begin("f1");
+    scene.ask(Phase::Auth, "PLAIN AGFs");
+    let ask = format!("{:?}", scene.engine.sessions[&SESSION].ask);
+    assert!(ask.contains("Auth") && !ask.contains("65, 71, 70, 115"), "{ask}");
+}
+
+#[test]
 fn phases_that_no_program_decides_proceed_and_are_told_of() {
     let mut scene = Scene::one(&["report|smtp-in|filter-response", "filter|smtp-in|data"]);
     let process = scene.process("f1");
