@@ -5,16 +5,15 @@
 
 mod common;
 
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::filter_program::{EVERYTHING, FilterProgram};
-use common::install::copy_program;
 use common::peer::{Peer, message};
 use common::process;
-use common::root::{ALICE, BOB, SMTPD};
 use common::server::{Server, free_address};
 use common::sink::Sink;
 use common::spec_case;
@@ -280,7 +279,7 @@ fn large_messages_of_many_sessions_pass_unchanged() {
     let scene = Scene::with_all();
     let line = "0123456789".repeat(10);
     let body = format!("{line}\r\n").repeat(20_000);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for client in 0..4 {
             let (scene, body) = (&scene, &body);
             scope.spawn(move || {
@@ -344,34 +343,48 @@ fn outgoing_sessions_are_told_of() {
     spec_case::ran("filter", 109);
 }
 
-/// Says as whom it runs, and registers nothing.
-const WHO: &str = "#!/bin/sh\n\
-    echo \"$(id -u) $(id -G) $PATH $PWD ${PILLARBOX_LIBEXEC-clean}\" >\"$1\"\n\
-    while read -r line && [ \"$line\" != \"config|ready\" ]; do :; done\n\
-    echo \"register|ready\"\nwhile read -r line; do :; done\n";
+#[test]
+fn outgoing_sessions_are_told_of_as_they_go() {
+    let goes_on = Arc::new(AtomicBool::new(false));
+    let may_go_on = Arc::clone(&goes_on);
+    let sink = Sink::scripted(move |command| {
+        while command.starts_with("MAIL ") && !may_go_on.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        None
+    });
+    let config = format!(
+        "filter f1 proc-exec \"@DIR@/filter-test @DIR@/f1\"\n@LISTEN@\n\
+         action \"out\" relay host \"smtp://{}\" filter f1\nmatch from any for any action \"out\"\n",
+        sink.address()
+    );
+    let mut server = Server::prepare(&config, &[]);
+    let program = FilterProgram::install(&server, "f1");
+    program.registers("register|report|smtp-out|*\n");
+    server.run();
+    server.accept(&["c@d.example"], &message("out"));
+    wait_until("it is told of the greeting", SOON, || {
+        program.events().iter().any(|event| event == "link-identify")
+    });
+    assert!(!program.events().iter().any(|event| event == "tx-begin"));
+    goes_on.store(true, Ordering::Relaxed);
+    sink.wait_for(1, SOON);
+}
 
 #[test]
-fn programs_of_a_root_server_run_as_the_configured_user_with_one_group() {
-    let config = "filter a proc-exec \"filter-who @DIR@/mail/a\"\n\
-                  filter b proc-exec \"filter-who @DIR@/mail/b\" user alice\n\
-                  filter c proc-exec \"filter-who @DIR@/mail/c\" user alice group bob\n\
-                  @LISTEN@ filter { a b c }\n\
-                  action \"local\" mbox\nmatch for local action \"local\"\n";
-    let started = Server::start_as_root_with(config, |directory| {
-        let text = directory.join("filter-who");
-        fs::write(&text, WHO).unwrap();
-        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
-        copy_program(&text, directory.join("libexec/opensmtpd/filter-who"));
+fn a_client_that_leaves_before_its_banner_is_let_go_while_its_filter_is_silent() {
+    let scene = Scene::with_all();
+    scene.wait_until_served();
+    scene.program.mode("stall");
+    let before = scene.program.told().len();
+    let client = Peer::connect(scene.server.address()).unwrap();
+    wait_until("it is asked about the connection", SOON, || {
+        let told = scene.program.told();
+        told.get(before..)
+            .is_some_and(|told| told.iter().any(|line| line.starts_with("Q|connect|")))
     });
-    let Some(server) = started else { return };
-    Peer::greeted(server.address()).unwrap();
-    for (name, user, group) in [("a", SMTPD, SMTPD), ("b", ALICE, ALICE), ("c", ALICE, BOB)] {
-        let written = fs::read_to_string(server.path(&format!("mail/{name}"))).unwrap();
-        let expected = format!("{user} {group} /usr/bin:/bin");
-        assert!(written.starts_with(&expected), "{name}: {written}");
-        assert!(written.ends_with(" / clean\n"), "{name}: {written}");
-    }
-    spec_case::ran("filter", 12);
+    drop(client);
+    scene.server.wait_for_log(" smtp disconnected reason=disconnect");
 }
 
 #[test]
@@ -387,7 +400,7 @@ fn a_filter_that_stalls_does_not_read_or_floods_holds_up_its_own_sessions_alone(
         waiting.send("MAIL FROM:<a@b.example>\r\n").unwrap();
         // More than the server holds for a program that does not take it.
         let body = format!("{}\r\n", "y".repeat(998)).repeat(4000);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 // That it is refused in the middle is as good.
                 let _ = sending.send(format!("Subject: x\r\n\r\n{body}.\r\n"));

@@ -24,6 +24,6 @@ pub use decision::Decision;
 pub use engine::Engine;
 pub use event::{AuthResult, Direction, Event, Fcrdns, TransactionResult};
 pub use facts::Facts;
-pub use line::{bracketed, masked};
+pub use line::{bracketed, masked, masked_argument};
 pub use phase::Phase;
 pub use reply::{INTERNAL, reply};

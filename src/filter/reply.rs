@@ -1,10 +1,12 @@
 //! Replies that filters give to clients.
 
+use crate::proto::reply::MAX_LINE;
+
 /// What a client is told when a filter fails, or gives a reply that is none; the session ends.
 pub const INTERNAL: &str = "421 Internal server error";
 
 /// A reply as a client may see it: `4yz` or `5yz`, a blank, at least one byte of text, on one line of
-/// printable ASCII. `None` for what is no such reply.
+/// printable ASCII, cut where replies are. `None` for what is no such reply.
 #[must_use]
 pub fn reply(text: &[u8]) -> Option<String> {
     let [b'4' | b'5', tens, ones, b' ', _, ..] = text else { return None };
@@ -15,7 +17,7 @@ pub fn reply(text: &[u8]) -> Option<String> {
         b' '..=b'~' => char::from(*byte),
         _ => '?',
     };
-    Some(text.iter().map(printable).collect())
+    Some(text.iter().take(MAX_LINE).map(printable).collect())
 }
 
 #[cfg(test)]
@@ -42,5 +44,7 @@ mod tests {
             assert_eq!(reply(text.as_bytes()).as_deref(), expected, "{text:?}");
         }
         assert!(reply(INTERNAL.as_bytes()).is_some());
+        let long = format!("550 {}", "x".repeat(60_000));
+        assert_eq!(reply(long.as_bytes()).as_deref(), long.get(..MAX_LINE));
     }
 }

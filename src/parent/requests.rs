@@ -47,7 +47,7 @@ pub struct Offices {
     job_key: Key,
     setup: SpawnerSetup,
     /// The groups of filter programs that have one of their own, in the configuration's order.
-    filter_groups: Arc<[Option<u32>]>,
+    filter_groups: Arc<[filters::OwnGroup]>,
 }
 
 impl Offices {

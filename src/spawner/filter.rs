@@ -86,14 +86,19 @@ impl Filters {
         let arguments = ["sh".into(), "-c".into(), OsString::from(line)];
         let descriptors =
             [(input.as_fd(), 0), (their_output.as_fd(), 1), (their_errors.as_fd(), 2)];
-        let pid = spawn_in(
+        let started = spawn_in(
             root.as_deref().map(Path::new),
             identity.as_ref(),
             Path::new("/bin/sh"),
             &arguments,
             &environment(account.as_ref()),
             &descriptors,
-        )?;
+        );
+        // Most often the directory is not there, or has no shell in it.
+        let pid = started.map_err(|error| match root {
+            Some(root) => io::Error::new(error.kind(), format!("chroot {root}: {error}")),
+            None => error,
+        })?;
         self.streams.insert((process, FilterStream::Output), output);
         self.streams.insert((process, FilterStream::Errors), errors);
         self.running.push(Filter { pid, process, dismissed: false });
@@ -112,6 +117,9 @@ impl Filters {
         if filter.dismissed {
             return;
         }
+        // What it has started may hold the channel open, which then seems to be served. As long as
+        // there is any of that, nobody else gets the number.
+        let _ = kill_group(filter.pid, Signal::Kill);
         let how = match status {
             ExitStatus::Exited(_) => "exited abnormally".to_owned(),
             ExitStatus::Signaled(signal) => format!("terminated; signal {signal}"),
@@ -214,6 +222,16 @@ mod tests {
         assert_eq!(status, ExitStatus::Signaled(9));
         filters.ended(sleeper, status);
         end(&mut filters);
+    }
+
+    #[test]
+    fn the_end_of_a_program_closes_its_channel_whatever_it_has_started() {
+        let mut filters = Filters::default();
+        let (_input, _) = start(&mut filters, "/bin", "sh -c 'sleep 60 & kill -9 $$'");
+        end(&mut filters);
+        let begun = std::time::Instant::now();
+        assert_eq!(all(&mut filters, FilterStream::Output), "");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
     }
 
     #[test]

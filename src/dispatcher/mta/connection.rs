@@ -165,6 +165,9 @@ impl Connection {
             }
             running.tell_outcomes();
             if self.write_commands().await {
+                if let Some(told) = &mut self.told {
+                    told.tell();
+                }
                 self.read().await;
             }
         }

@@ -38,6 +38,8 @@ struct Message {
     /// Recipients that were accepted.
     accepted: usize,
     begun: bool,
+    /// The last thing that was told is that the transaction is over.
+    over: bool,
     /// Whether anyone has got it.
     taken: bool,
 }
@@ -82,6 +84,7 @@ impl Witness {
             envelopes,
             accepted: 0,
             begun: false,
+            over: false,
             taken: false,
         });
     }
@@ -137,6 +140,10 @@ impl Witness {
                 Awaited::Recipient(address())
             }
             b"DATA" => Awaited::Data,
+            b"RSET" => {
+                self.roll_back();
+                Awaited::Other
+            }
             b"." => {
                 let accepted = self.message.as_ref().map_or(0, |message| message.accepted);
                 match (self.lmtp, accepted) {
@@ -175,23 +182,27 @@ impl Witness {
                 self.events.push(Event::TxBegin(message.id));
                 self.events.push(Event::TxMail(Some(message.id), result, address));
             }
-            (Some(Awaited::Recipient(address)), Some(message)) => {
+            // Without a transaction, what was sent ahead of the reply to MAIL comes to nothing.
+            (Some(Awaited::Recipient(address)), Some(message)) if message.begun => {
+                message.over = !ok;
                 if ok {
                     message.accepted += 1;
-                } else if message.begun {
+                } else {
                     self.events.push(Event::TxRollback(message.id));
                     self.events.push(Event::TxReset(message.id));
                 }
                 self.events.push(Event::TxRcpt(message.id, result, address));
             }
-            (Some(Awaited::Data), Some(message)) => {
+            (Some(Awaited::Data), Some(message)) if message.begun => {
                 self.events.push(Event::TxData(message.id, result));
+                message.over = false;
                 if !ok {
                     self.roll_back();
                 }
             }
             (Some(Awaited::End(replies)), Some(message)) => {
-                message.taken |= ok;
+                // A server that wants a message for nobody has got none.
+                message.taken |= ok && message.accepted > 0;
                 if replies > 1 {
                     self.awaited.push_front(Awaited::End(replies - 1));
                 } else if message.taken {
@@ -207,7 +218,7 @@ impl Witness {
     }
 
     fn roll_back(&mut self) {
-        if let Some(Message { id, begun: true, .. }) = self.message.take() {
+        if let Some(Message { id, begun: true, over: false, .. }) = self.message.take() {
             self.events.push(Event::TxRollback(id));
             self.events.push(Event::TxReset(id));
         }
@@ -374,6 +385,50 @@ mod tests {
         witness.begin(&task);
         let all = told(&mut witness, &[">MAIL FROM:<a@b>", "<550 no"]);
         assert_eq!(all, [said("MAIL FROM:<a@b>"), heard("550 no")]);
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_is_told_once() {
+        let mut witness = greeted();
+        let id = MessageId::new(1).unwrap();
+        let rolled_back = [Event::TxRollback(id), Event::TxReset(id)];
+        witness.begin(&task(&["bad@d"], b"x\n"));
+        told(&mut witness, &[">MAIL FROM:<a@b>", "<250 ok", ">RCPT TO:<bad@d>", "<550 no"]);
+        let all = told(&mut witness, &[">RSET", "<250 ok", ">QUIT", "<221 bye"]);
+        assert_eq!(all, [said("RSET"), heard("250 ok"), said("QUIT"), heard("221 bye")]);
+        witness.closed();
+        assert_eq!(witness.take_events(), [Event::LinkDisconnect]);
+        // One that is accepted after another was refused goes on.
+        let mut witness = greeted();
+        witness.begin(&task(&["bad@d", "c@d"], b"x\n"));
+        told(&mut witness, &[">MAIL FROM:<a@b>", "<250 ok", ">RCPT TO:<bad@d>", "<550 no"]);
+        told(&mut witness, &[">RCPT TO:<c@d>", "<250 ok"]);
+        witness.closed();
+        let end = [&rolled_back[..], &[Event::LinkDisconnect]].concat();
+        assert_eq!(witness.take_events(), end);
+    }
+
+    #[test]
+    fn what_was_sent_ahead_is_no_result_of_a_transaction_that_never_was() {
+        let mut witness = greeted();
+        witness.begin(&task(&["c@d"], b"x\n"));
+        told(&mut witness, &[">MAIL FROM:<a@b>", ">RCPT TO:<c@d>", ">DATA"]);
+        let all = told(&mut witness, &["<550 no", "<503 no", "<503 no", ">RSET", "<250 ok"]);
+        let expected =
+            [heard("550 no"), heard("503 no"), heard("503 no"), said("RSET"), heard("250 ok")];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_message_for_nobody_is_not_committed() {
+        let mut witness = greeted();
+        let id = MessageId::new(1).unwrap();
+        witness.begin(&task(&["bad@d"], b"x\n"));
+        told(&mut witness, &[">MAIL FROM:<a@b>", ">RCPT TO:<bad@d>", ">DATA"]);
+        told(&mut witness, &["<250 ok", "<550 no", "<354 go"]);
+        let all = told(&mut witness, &[">.", "<250 dropped"]);
+        let rolled_back = [Event::TxRollback(id), Event::TxReset(id)];
+        assert_eq!(all, [&[said("."), heard("250 dropped")][..], &rolled_back].concat());
     }
 
     #[test]

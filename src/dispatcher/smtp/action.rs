@@ -103,7 +103,7 @@ pub struct CheckSender {
 }
 
 /// A phase that filters decide.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FilterQuestion {
     /// Goes back with the answer.
     pub request: RequestId,
@@ -111,6 +111,17 @@ pub struct FilterQuestion {
     pub phase: Phase,
     /// Its parameter (5.5 of the SMTP page); of `connect` there is none: the shell knows it.
     pub parameter: Vec<u8>,
+}
+
+impl std::fmt::Debug for FilterQuestion {
+    /// Without the parameter, which may be credentials.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { request, phase, .. } = self;
+        f.debug_struct("FilterQuestion")
+            .field("request", request)
+            .field("phase", phase)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Lines of a message for the filters.

@@ -256,13 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     async fn await_filters(&mut self, answer: Pending<'_>) {
         let late = tokio::time::sleep(FILTER_TIMEOUT);
         tokio::pin!(late);
-        let is_opening = self.session.is_opening();
-        let gone = async {
-            if is_opening {
-                return std::future::pending().await;
-            }
-            client_gone(&mut self.stream, &mut self.input).await
-        };
+        let gone = client_gone(&mut self.stream, &mut self.input);
         tokio::select! {
             biased;
             answer = answer => {
@@ -291,7 +285,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             self.session.end(Ending::TlsUnavailable);
             return None;
         };
-        match shared.tls.accept(door, stream).await {
+        // Before a handshake that comes first, filters may have been waited for, and the client too.
+        let early = self.input.as_slice().to_vec();
+        self.input = InputBuffer::default();
+        match shared.tls.accept(door, stream, early).await {
             Ok((stream, secured)) => {
                 self.stream = Transport::Tls(stream);
                 self.session.answer(Answer::Secured(Box::new(secured)));

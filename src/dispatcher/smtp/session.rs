@@ -22,7 +22,7 @@ use super::event::LogEvent;
 use super::filters::Filters;
 use super::input::InputBuffer;
 use super::settings::{Peer, SessionId, Settings, UNKNOWN_HOSTNAME};
-use super::state::{AfterFilters, Greeting, Outcome, State};
+use super::state::{Greeting, Outcome, State};
 use super::transaction::Transaction;
 use crate::filter::engine::Flow;
 use crate::filter::{Decision, Event};
@@ -103,15 +103,6 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
-    }
-
-    /// Whether nothing was said yet: what the client sends may belong to a handshake.
-    #[must_use]
-    pub fn is_opening(&self) -> bool {
-        matches!(
-            self.state,
-            State::Opening { .. } | State::Filtering { then: AfterFilters::Banner, .. }
-        )
     }
 
     /// Where the client connected from.

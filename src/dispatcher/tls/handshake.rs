@@ -68,7 +68,8 @@ impl From<rustls::Error> for HandshakeError {
 }
 
 impl Tls {
-    /// Does the handshake of a session of `door`.
+    /// Does the handshake of a session of `door`. `early` is what was received of it already, while
+    /// it was still being decided whether there is to be one.
     ///
     /// # Errors
     /// See [`HandshakeError`]; the stream is gone.
@@ -76,14 +77,15 @@ impl Tls {
         &self,
         door: &Door,
         stream: S,
+        early: Vec<u8>,
     ) -> Result<(TlsStream<S>, Secured), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let configs = door.configs().ok_or(HandshakeError::Unavailable)?;
         let verifies = door.settings.verify;
-        let received = Vec::new();
-        let shaking = Shaking { stream, received, configs, verifies, threads: &self.threads };
+        let shaking =
+            Shaking { stream, received: early, configs, verifies, threads: &self.threads };
         let (stream, connection) =
             timeout(DEADLINE, shaking.run()).await.map_err(|_| HandshakeError::Timeout)??;
         let secured = secured(&connection, verifies).ok_or(HandshakeError::Closed)?;

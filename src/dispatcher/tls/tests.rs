@@ -74,8 +74,8 @@ struct Shaken {
     wire: DuplexStream,
 }
 
-/// A handshake to its end. The client's bytes come in pieces of `step`, and its last ones together with
-/// `behind`, encrypted.
+/// A handshake to its end. The client's bytes come in pieces of `step`, the first one before the
+/// handshake is begun, and its last ones together with `behind`, encrypted.
 async fn shake(
     (tls, door): &(Arc<Tls>, Arc<Door>),
     config: &Arc<ClientConfig>,
@@ -84,9 +84,16 @@ async fn shake(
 ) -> Shaken {
     let (near, mut wire) = duplex(64 * 1024);
     let (tls, door) = (Arc::clone(tls), Arc::clone(door));
-    let server = tokio::spawn(async move { tls.accept(&door, near).await });
     let name = ServerName::try_from("mx.example.org").unwrap();
     let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let hello = to_send(&mut client);
+    let (early, rest) = hello.split_at(step.min(hello.len()));
+    let early = early.to_vec();
+    let server = tokio::spawn(async move { tls.accept(&door, near, early).await });
+    for piece in rest.chunks(step) {
+        wire.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
     while client.is_handshaking() {
         if client.wants_write() {
             for piece in to_send(&mut client).chunks(step) {
@@ -146,7 +153,7 @@ async fn what_comes_right_behind_the_handshake_is_read_from_the_stream() {
 async fn clear_text_behind_the_handshake_is_no_part_of_the_session() {
     let (tls, door) = tls();
     let (near, mut wire) = duplex(64 * 1024);
-    let server = tokio::spawn(async move { tls.accept(&door, near).await });
+    let server = tokio::spawn(async move { tls.accept(&door, near, Vec::new()).await });
     let name = ServerName::try_from("mx.example.org").unwrap();
     let mut client = ClientConnection::new(client(None), name).unwrap();
     wire.write_all(&to_send(&mut client)).await.unwrap();
@@ -174,7 +181,7 @@ async fn a_session_of_tls_1_2_is_resumed_without_a_thread_and_without_a_key() {
     }
     // There is no other ticket: ServerHello, ChangeCipherSpec, and what is encrypted.
     let (near, mut wire) = duplex(64 * 1024);
-    let server = tokio::spawn(async move { idle.0.accept(&door, near).await });
+    let server = tokio::spawn(async move { idle.0.accept(&door, near, Vec::new()).await });
     let name = ServerName::try_from("mx.example.org").unwrap();
     let mut client = ClientConnection::new(client, name).unwrap();
     wire.write_all(&to_send(&mut client)).await.unwrap();
@@ -259,12 +266,12 @@ async fn a_handshake_that_cannot_be_says_why() {
         let (near, mut wire) = duplex(1024);
         wire.write_all(sent).await.unwrap();
         drop(wire);
-        let error = tls.accept(&door, near).await.unwrap_err();
+        let error = tls.accept(&door, near, Vec::new()).await.unwrap_err();
         assert_eq!(error.to_string(), expected);
     }
     door.replace(None);
     let (near, _wire) = duplex(1024);
-    let error = tls.accept(&door, near).await.unwrap_err();
+    let error = tls.accept(&door, near, Vec::new()).await.unwrap_err();
     assert!(matches!(error, HandshakeError::Unavailable));
 }
 
@@ -273,7 +280,7 @@ async fn a_silent_client_has_ten_seconds() {
     let (tls, door) = tls();
     let (near, _wire) = duplex(1024);
     let begin = tokio::time::Instant::now();
-    let error = tls.accept(&door, near).await.unwrap_err();
+    let error = tls.accept(&door, near, Vec::new()).await.unwrap_err();
     assert!(matches!(error, HandshakeError::Timeout));
     assert_eq!(begin.elapsed().as_secs(), 10);
 }

@@ -1,5 +1,7 @@
 //! Questions about a phase: each filter of the chain in its turn, until one decides.
 
+use zeroize::Zeroizing;
+
 use super::session::{Ask, Awaits};
 use super::{Action, Engine, Ignored, Moment, Reply, Ticket, Trouble, micros};
 use crate::config::{FilterDecision, ProcessId};
@@ -8,7 +10,8 @@ use crate::filter::chain::Decider;
 use crate::filter::registration::EventName;
 use crate::filter::said::Directive;
 use crate::filter::wire::{self, Occasion, Reporter};
-use crate::filter::{Decision, Event, INTERNAL, Phase, reply};
+use crate::filter::{Decision, Event, INTERNAL, Phase, masked_argument, reply};
+use crate::model::limits::COMMAND_LINE;
 use crate::table::Answer;
 
 /// What a filter has decided, as it said it.
@@ -36,6 +39,7 @@ impl<T> Engine<T> {
         session.facts.asked(phase, &parameter);
         self.serial += 1;
         let (serial, step, awaits, reported) = (self.serial, 0, Awaits::Nothing, false);
+        let parameter = Zeroizing::new(parameter);
         let ask = Ask { who, serial, phase, parameter, step, awaits, reported };
         let earlier = session.ask.replace(ask);
         if let Some(earlier) = earlier {
@@ -223,6 +227,10 @@ impl<T> Engine<T> {
             Verdict::Junk => Decision::Junk,
             Verdict::Reject(text) => refusal(&text, false),
             Verdict::Disconnect(text) => refusal(&text, true),
+            // No command has such an argument.
+            Verdict::Rewrite(value) if value.len() > COMMAND_LINE => {
+                Decision::Disconnect(INTERNAL.to_owned())
+            }
             Verdict::Rewrite(value) => Decision::Rewrite(value),
         };
         match &decision {
@@ -235,6 +243,11 @@ impl<T> Engine<T> {
             }
             Decision::Disconnect(text) => {
                 self.respond(now, number, phase, "disconnect", Some(text.as_bytes()));
+            }
+            // Credentials are for the programs of the phase alone.
+            Decision::Rewrite(value) if phase == Phase::Auth => {
+                let told = masked_argument(value);
+                self.respond(now, number, phase, "rewrite", Some(&told));
             }
             Decision::Rewrite(value) => self.respond(now, number, phase, "rewrite", Some(value)),
         }
@@ -260,19 +273,17 @@ impl<T> Engine<T> {
 
     /// Breaks sessions whose questions wait for too long; their programs go on.
     pub(super) fn expire_questions(&mut self, now: Moment) {
-        for index in 0..self.stage.programs.len() {
-            loop {
-                let sessions = &self.sessions;
-                let waits = |session: u64, serial| {
-                    sessions.get(&session).is_some_and(|session| session.waits_for(serial))
-                };
-                let program = self.stage.programs.get_mut(index);
-                let Some(number) = program.and_then(|program| program.expired(now.uptime, waits))
-                else {
-                    break;
-                };
-                self.time_out(now, number);
-            }
+        let sessions = &self.sessions;
+        let waits = |session: u64, serial| {
+            sessions.get(&session).is_some_and(|session| session.waits_for(serial))
+        };
+        let mut late = Vec::new();
+        for program in &mut self.stage.programs {
+            program.forget_answered(waits);
+            late.extend(std::iter::from_fn(|| program.expired(now.uptime)));
+        }
+        for number in late {
+            self.time_out(now, number);
         }
     }
 

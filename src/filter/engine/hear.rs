@@ -1,5 +1,6 @@
 //! What programs say: lines, one after the other.
 
+use super::program::Program;
 use super::{Action, Engine, Ignored, Moment, Notice, Trouble, micros};
 use crate::config::ProcessId;
 use crate::filter::Direction;
@@ -59,6 +60,8 @@ impl<T> Engine<T> {
         line: &[u8],
         touched: &mut Vec<u64>,
     ) -> Result<(), Trouble> {
+        // Some programs end their lines as clients do.
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(program) = self.stage.program(process) else { return Ok(()) };
         if program.is_registering() {
             return self.register(now, process, line);
@@ -75,7 +78,7 @@ impl<T> Engine<T> {
             }
             Said::Register(rest) => self.register_late(now, process, rest)?,
             Said::Report { direction, session, message } => {
-                self.report(now, process, direction, session, message);
+                self.report(now, process, direction, session, message)?;
             }
             Said::Result { session, token, directive } => {
                 self.result(now, process, (session, token), directive)?;
@@ -119,7 +122,8 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Tells all programs of a session what one of them reports.
+    /// Tells all programs of a session what one of them reports, as long as they read what they are
+    /// told: clients wait for answers, whoever reports waits for nothing.
     fn report(
         &mut self,
         now: Moment,
@@ -127,15 +131,27 @@ impl<T> Engine<T> {
         direction: Direction,
         number: u64,
         message: &[u8],
-    ) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let Some(name) = session.chain.name_of(process) else { return };
+    ) -> Result<(), Trouble> {
+        let Some(session) = self.sessions.get(&number) else { return Ok(()) };
+        let Some(name) = session.chain.name_of(process) else { return Ok(()) };
         if session.direction != direction {
-            return;
+            return Ok(());
+        }
+        let programs = &self.stage.programs;
+        let is_behind = |process: &ProcessId| {
+            programs.get(process.0 as usize).is_some_and(Program::is_far_behind)
+        };
+        if is_behind(&process) {
+            return Err(Trouble::Unread);
+        }
+        if session.chain.processes.iter().any(is_behind) {
+            self.stage.say_ignored(now, Some(process), name, Ignored::Report);
+            return Ok(());
         }
         let occasion = Occasion { direction, session: number, time: micros(now) };
         self.stage.emit(now, session, EventName::FilterReport, |out| {
             wire::report(out, occasion, Reporter::Process, name, message);
         });
+        Ok(())
     }
 }

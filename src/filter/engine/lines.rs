@@ -34,6 +34,8 @@ pub(super) struct Stream<T> {
     emitted: u64,
     /// Nobody collects: its program is read all the same, for the sake of others.
     unpaced: bool,
+    /// Bytes to be collected when it was last seen how many there are in all sessions together.
+    looked: usize,
     /// Who waits.
     pub waiting: Option<Waiting<T>>,
     /// When something last went in or came out.
@@ -45,7 +47,14 @@ pub(super) struct Stream<T> {
 pub(super) struct Waiting<T> {
     pub who: T,
     lines: Vec<u8>,
+    /// Bytes of the lines that were passed on.
     pub taken: usize,
+}
+
+impl<T> Waiting<T> {
+    fn has_more(&self) -> bool {
+        self.taken < self.lines.len()
+    }
 }
 
 impl<T> Stream<T> {
@@ -59,6 +68,7 @@ impl<T> Stream<T> {
             output_ended: false,
             emitted: 0,
             unpaced: false,
+            looked: 0,
             waiting: None,
             progress: now.uptime,
         }
@@ -82,10 +92,11 @@ impl<T> Stream<T> {
         let rest = self.output.get(self.collected..).unwrap_or_default();
         let piece = rest.get(..rest.len().min(FILTER_LINES)).unwrap_or_default().to_vec();
         self.collected += piece.len();
+        self.looked = self.looked.min(self.uncollected());
         if self.collected == self.output.len() {
             self.output.clear();
             self.collected = 0;
-        } else if self.collected > limits::UNCOLLECTED {
+        } else if self.collected > limits::UNCOLLECTED && self.collected >= self.uncollected() {
             self.output.drain(..self.collected);
             self.collected = 0;
         }
@@ -133,11 +144,13 @@ impl<T> Engine<T> {
         let Some(stream) = &mut session.stream else { return };
         let Some(waiting) = &mut stream.waiting else { return };
         let lines = std::mem::take(&mut waiting.lines);
-        let mut rest = lines.as_slice();
+        let mut rest = lines.get(waiting.taken..).unwrap_or_default();
         let mut whole = Vec::new();
         while !rest.is_empty() && !stream.input_ended {
             if !has_room(&self.stage, &chain, stream) {
-                self.blocked.push_back(number);
+                if !std::mem::replace(&mut session.blocked, true) {
+                    self.blocked.push_back(number);
+                }
                 break;
             }
             let Some(end) = memchr::memchr(b'\n', rest) else {
@@ -164,8 +177,8 @@ impl<T> Engine<T> {
         // Nothing follows the final dot.
         let left = if stream.input_ended { &[][..] } else { rest };
         if let Some(waiting) = &mut stream.waiting {
-            waiting.taken += lines.len() - left.len();
-            waiting.lines = left.to_vec();
+            waiting.taken = lines.len() - left.len();
+            waiting.lines = lines;
         }
         if too_long {
             self.break_session(now, number);
@@ -232,22 +245,47 @@ impl<T> Engine<T> {
         stream.progress = now.uptime;
         pass(&mut self.stage, now, number, &chain, stream, position + 1, line);
         if let Some(next) = program_of(&chain, stream, position + 1) {
-            if self.stage.program(next).is_some_and(|program| !program.has_room()) {
+            let is_full = self.stage.program(next).is_some_and(|program| !program.has_room());
+            // Two that wait for each other would both stand still.
+            if is_full && !self.stage.waits_for(next, process) {
                 self.stage.hold(now, process, Hold::Program(next));
             }
-        } else if stream.uncollected() >= limits::UNCOLLECTED
-            && stream.waiting.is_none()
-            && !stream.unpaced
-        {
+        } else if stream.unpaced {
+            let uncollected = stream.uncollected();
+            if uncollected >= stream.looked + limits::UNCOLLECTED {
+                stream.looked = uncollected;
+                return Ok(self.has_room_for_output(now, number));
+            }
+        } else if stream.uncollected() >= limits::UNCOLLECTED && stream.waiting.is_none() {
             self.stage.hold(now, process, Hold::Session(number));
         }
         Ok(true)
+    }
+
+    /// Breaks the session that collects least, if what is not collected is too much; false if it is
+    /// this one.
+    fn has_room_for_output(&mut self, now: Moment, number: u64) -> bool {
+        let mut total = 0;
+        let mut most = (0, number);
+        for (other, session) in &self.sessions {
+            let Some(stream) = session.stream.as_ref().filter(|it| it.unpaced) else { continue };
+            total += stream.uncollected();
+            most = most.max((stream.uncollected(), *other));
+        }
+        if total < limits::MOST_UNCOLLECTED {
+            return true;
+        }
+        let (_, late) = most;
+        self.break_session(now, late);
+        late != number
     }
 
     /// Goes on with sessions whose lines wait for room.
     pub(super) fn unblock(&mut self, now: Moment) {
         for _ in 0..self.blocked.len() {
             let Some(number) = self.blocked.pop_front() else { return };
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            session.blocked = false;
             self.take(now, number);
             self.settle(number);
         }
@@ -266,7 +304,7 @@ impl<T> Engine<T> {
         let late = |session: &Session<T>| {
             session.stream.as_ref().is_some_and(|stream| {
                 let owed = stream.input_ended && !stream.output_ended
-                    || stream.waiting.as_ref().is_some_and(|waiting| !waiting.lines.is_empty());
+                    || stream.waiting.as_ref().is_some_and(Waiting::has_more);
                 owed && stream.progress + limits::ANSWER <= now.uptime
             })
         };

@@ -53,8 +53,13 @@ pub mod limits {
     pub const UNREAD: usize = 256 * 1024;
     /// Bytes that wait for a program to read them, above which it is given up.
     pub const MOST_UNREAD: usize = 64 * 1024 * 1024;
+    /// Bytes that wait for a program to read them, above which it is not told what others report.
+    pub const FAR_BEHIND: usize = MOST_UNREAD / 2;
     /// Bytes of lines that wait for the dispatcher, above which the program is not read.
     pub const UNCOLLECTED: usize = 256 * 1024;
+    /// Bytes of lines of all sessions together that have held a program up for [`HELD`], above which
+    /// the session with most of them breaks.
+    pub const MOST_UNCOLLECTED: usize = 64 * 1024 * 1024;
     /// How long a program is not read for the sake of one session or of another program.
     pub const HELD: Duration = Duration::from_secs(2);
     /// With many waiting, more are refused at once if the first of them waits for this long.
@@ -178,6 +183,9 @@ pub enum Ignored {
     /// A registration that comes too late.
     #[error("a phase registered after register|ready is ignored")]
     LatePhase,
+    /// A `report` to programs one of which does not keep up.
+    #[error("a report is ignored, for a filter of its session does not read what it is sent")]
+    Report,
     /// A `rewrite` where there is nothing to rewrite.
     #[error("rewrite is ignored in phase {}", .0.name())]
     Rewrite(Phase),
@@ -204,7 +212,7 @@ pub struct Engine<T> {
     chains: Chains,
     sessions: HashMap<u64, Session<T>>,
     stage: Stage<T>,
-    /// Sessions whose lines wait for room, in this order.
+    /// Sessions whose lines wait for room, in this order; each once.
     blocked: VecDeque<u64>,
     /// The next question's number.
     serial: u64,
@@ -406,6 +414,14 @@ impl<T> Stage<T> {
         if let Some(program) = self.program(process) {
             program.hold(now.uptime, hold);
         }
+    }
+
+    /// Whether a program is another one, or is not read for the sake of it.
+    fn waits_for(&self, process: ProcessId, other: ProcessId) -> bool {
+        // There are no rings: whoever would close one is read on.
+        let waits = |next| self.waits_for(next, other);
+        let program = self.programs.get(process.0 as usize);
+        process == other || program.is_some_and(|program| program.held_for().any(waits))
     }
 
     /// The reason is gone.

@@ -108,6 +108,8 @@ pub(super) struct Program {
     failures: u32,
     /// What was said aloud last about a failure, and when.
     said: Option<(Trouble, Duration)>,
+    /// It is to be said that there is one again.
+    is_missed: bool,
     /// When it was said that something is ignored.
     ignored: Option<Duration>,
     requests: i64,
@@ -148,6 +150,7 @@ impl Program {
             asked: VecDeque::new(),
             failures: 0,
             said: None,
+            is_missed: false,
             ignored: None,
             requests: 0,
             given_up: 0,
@@ -238,10 +241,10 @@ impl Program {
         self.unread_since = now;
     }
 
-    /// It has registered what it wants; true if it is back after a failure.
+    /// It has registered what it wants; true if it is back after a failure that was said aloud.
     pub fn ready(&mut self, now: Duration) -> bool {
         self.state = State::Ready { since: now };
-        self.said.is_some() && self.failures > 0
+        std::mem::take(&mut self.is_missed)
     }
 
     /// Forgets the process; `None` if there is none to give up.
@@ -258,7 +261,7 @@ impl Program {
         self.given_up += 1;
         self.registrations = Registrations::default();
         self.input.clear();
-        self.output.clear();
+        self.output = Vec::new();
         self.taken = 0;
         self.holds.clear();
         self.asked.clear();
@@ -266,6 +269,7 @@ impl Program {
         let repeated = matches!(&self.said, Some((said, at)) if said == trouble && lately(*at));
         if !repeated {
             self.said = Some((trouble.clone(), now));
+            self.is_missed = true;
         }
         Some(GivenUp { pause, repeated })
     }
@@ -305,13 +309,16 @@ impl Program {
         None
     }
 
-    /// The session of the oldest question, if it waits for too long.
-    pub fn expired(&mut self, now: Duration, waits: impl Fn(u64, u64) -> bool) -> Option<u64> {
-        let since = self.oldest_question(waits)?;
-        if since + limits::ANSWER > now {
-            return None;
-        }
-        self.asked.pop_front().map(|(_, session, _)| session)
+    /// Forgets questions that were answered: one in front that is not would keep all of them.
+    pub fn forget_answered(&mut self, waits: impl Fn(u64, u64) -> bool) {
+        self.asked.retain(|(_, session, serial)| waits(*session, *serial));
+    }
+
+    /// The session of the oldest question, if it waits for too long; the next time, of the next
+    /// one. Those that were answered must be forgotten.
+    pub fn expired(&mut self, now: Duration) -> Option<u64> {
+        let late = self.asked.pop_front_if(|(since, _, _)| *since + limits::ANSWER <= now);
+        late.map(|(_, session, _)| session)
     }
 
     fn unsent(&self) -> usize {
@@ -323,10 +330,19 @@ impl Program {
         self.unsent() < limits::UNREAD
     }
 
+    /// Whether far more waits for it than it could read soon.
+    pub fn is_far_behind(&self) -> bool {
+        self.unsent() >= limits::FAR_BEHIND
+    }
+
     pub fn take_output(&mut self, buffer: &mut Vec<u8>) {
         if self.taken == 0 && !self.output.is_empty() {
             self.taken = self.output.len();
             std::mem::swap(&mut self.output, buffer);
+            if self.output.capacity() > limits::UNREAD {
+                // One that was behind once does not hold the room for ever.
+                self.output = Vec::new();
+            }
         }
     }
 
@@ -337,6 +353,14 @@ impl Program {
 
     pub fn may_read(&self) -> bool {
         self.holds.is_empty()
+    }
+
+    /// The programs for whose sake it is not read.
+    pub fn held_for(&self) -> impl Iterator<Item = ProcessId> {
+        self.holds.iter().filter_map(|(hold, _)| match hold {
+            Hold::Program(process) => Some(*process),
+            Hold::Session(_) => None,
+        })
     }
 
     pub fn hold(&mut self, now: Duration, hold: Hold) {
@@ -350,5 +374,43 @@ impl Program {
         let held = !self.holds.is_empty();
         self.holds.retain(|(other, _)| *other != hold);
         held && self.holds.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program() -> Program {
+        Program::new("p".to_owned(), "config|ready\n".to_owned())
+    }
+
+    #[test]
+    fn one_question_that_waits_does_not_keep_those_behind_it() {
+        let mut program = program();
+        for serial in 0..10_000 {
+            program.asked(Duration::from_secs(1), serial, serial);
+        }
+        program.forget_answered(|_, serial| serial == 0 || serial == 9_000);
+        assert_eq!(program.asked.len(), 2);
+        assert_eq!(program.expired(limits::ANSWER), None);
+        let late = limits::ANSWER + Duration::from_secs(1);
+        let all: Vec<u64> = std::iter::from_fn(|| program.expired(late)).collect();
+        assert_eq!(all, [0, 9_000]);
+    }
+
+    #[test]
+    fn room_that_was_needed_once_is_given_back() {
+        let mut program = program();
+        let mut buffer = Vec::new();
+        program.write(Duration::ZERO, |out| out.resize(8 * limits::UNREAD, b'x'));
+        program.take_output(&mut buffer);
+        program.sent(Duration::ZERO, buffer.len());
+        buffer.clear();
+        assert!(buffer.capacity() >= 8 * limits::UNREAD);
+        program.write(Duration::ZERO, |out| out.push(b'x'));
+        program.take_output(&mut buffer);
+        assert!(buffer.len() == 1 && program.output.capacity() == 0);
+        assert!(buffer.capacity() <= limits::UNREAD);
     }
 }

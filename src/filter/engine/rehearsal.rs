@@ -212,8 +212,12 @@ impl Scene {
 
     /// Gives lines of a message; the number of the request.
     pub fn lines(&mut self, lines: &str) -> u32 {
+        self.lines_in(SESSION, lines)
+    }
+
+    pub fn lines_in(&mut self, session: u64, lines: &str) -> u32 {
         let who = self.who();
-        self.engine.lines(self.moment(), who, SESSION, lines.as_bytes().to_vec());
+        self.engine.lines(self.moment(), who, session, lines.as_bytes().to_vec());
         self.perform();
         who
     }

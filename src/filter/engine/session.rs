@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::lines::Stream;
 use super::program::Hold;
 use super::{Beginning, Engine, Flow, Moment, Reply, Wants};
@@ -24,23 +26,38 @@ pub(super) struct Session<T> {
     pub beginning: Option<T>,
     pub ask: Option<Ask<T>>,
     pub stream: Option<Stream<T>>,
+    /// It is among those whose lines wait for room.
+    pub blocked: bool,
     /// Steps whose lines of an earlier message may still come; nobody wants them.
     pub open: Vec<usize>,
 }
 
 /// A question under way.
-#[derive(Debug)]
 pub(super) struct Ask<T> {
     pub who: T,
     pub serial: u64,
     pub phase: Phase,
-    pub parameter: Vec<u8>,
+    /// Of the phase `auth` it is credentials: it is kept until the last program was asked.
+    pub parameter: Zeroizing<Vec<u8>>,
     /// The step whose turn it is.
     pub step: usize,
     /// What it waits for.
     pub awaits: Awaits,
     /// A program has reported on this phase.
     pub reported: bool,
+}
+
+impl<T> std::fmt::Debug for Ask<T> {
+    /// Without the parameter.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { serial, phase, step, awaits, .. } = self;
+        f.debug_struct("Ask")
+            .field("serial", serial)
+            .field("phase", phase)
+            .field("step", step)
+            .field("awaits", awaits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a question waits for.
@@ -91,6 +108,7 @@ impl<T> Engine<T> {
             beginning: Some(who),
             ask: None,
             stream: None,
+            blocked: false,
             open: Vec::new(),
         };
         let crowded = self.outstanding > self.most_outstanding;

@@ -13,12 +13,23 @@ use crate::ipc::message::spawner::{
     Account, FilterOrder, FilterStream, ParentToSpawner, SpawnerToParent, UserAnswer,
 };
 
-/// The groups that filter programs have instead of their users'.
+/// The group that a filter program has instead of its user's, if it has one: its number, or why there
+/// is none.
+pub(super) type OwnGroup = Option<Result<u32, String>>;
+
+/// The groups of all filter programs.
 ///
-/// Asked once, when the daemon starts: later a look-up could take long. A group that does not exist
-/// was refused when the configuration was read.
-pub(super) fn groups(config: &Config) -> Arc<[Option<u32>]> {
-    let group = |process: &Process| group_by_name(process.group.as_deref()?).ok().flatten();
+/// Asked once for each configuration, when its set of roles starts: later a look-up could take long.
+/// A group that does not exist was refused when the configuration was read.
+pub(super) fn groups(config: &Config) -> Arc<[OwnGroup]> {
+    let group = |process: &Process| {
+        let name = process.group.as_deref()?;
+        Some(match group_by_name(name) {
+            Ok(Some(group)) => Ok(group),
+            Ok(None) => Err(format!("no such group: {name}")),
+            Err(error) => Err(format!("group {name}: {error}: asked again at the next reload")),
+        })
+    };
     config.processes.iter().map(group).collect()
 }
 
@@ -69,10 +80,13 @@ impl Offices {
             Some(name) => Some(self.filter_user(name).await?),
             None => self.setup.daemon.clone(),
         };
-        let own_group = self.filter_groups.get(number as usize).copied().flatten();
-        if let (Some(name), None) = (group, own_group) {
-            return Err(format!("no such group: {name}"));
-        }
+        let own_group = match group {
+            None => None,
+            Some(name) => {
+                let known = self.filter_groups.get(number as usize).cloned().flatten();
+                Some(known.unwrap_or_else(|| Err(format!("no such group: {name}")))?)
+            }
+        };
         let (account, group) = if self.setup.rootless {
             self.check_rootless(account.as_ref(), own_group, chroot.as_deref())?;
             (None, None)

@@ -174,3 +174,54 @@ fn many_questions_that_wait_do_not_use_up_all_room() {
     let late = scene.ask_in(15, Phase::Noop, "");
     assert_eq!(scene.decision(late), disconnected());
 }
+
+#[test]
+fn a_program_that_reports_without_end_and_does_not_read_is_given_up_at_once() {
+    let mut scene = Scene::one(&["report|smtp-in|filter-report"]);
+    let process = scene.process("f1");
+    scene.begin("f1");
+    let report = format!("report|1.1|smtp-in|SID|{}", "x".repeat(60_000));
+    let mut said = 0;
+    while scene.ended.is_empty() {
+        scene.say(process, &report);
+        said += report.len();
+        assert!(said < limits::MOST_UNREAD);
+    }
+    assert_eq!(scene.notices, ["f1: it does not read what it is sent, 100 ms"]);
+}
+
+#[test]
+fn a_program_that_does_not_read_is_not_told_more_and_more_of_what_another_reports() {
+    let text =
+        "filter f1 proc-exec \"/f\"\nfilter f2 proc-exec \"/g\"\nlisten on lo filter { f1 f2 }";
+    let mut scene = Scene::with(text, &["report|smtp-in|filter-report"]);
+    scene.begin_session(SESSION, "<dynchain:00000000>", Direction::In);
+    let (first, second) = (scene.process("f1"), scene.process("f2"));
+    let report = format!("report|1.1|smtp-in|SID|{}", "x".repeat(60_000));
+    for _ in 0..2 * limits::MOST_UNREAD / report.len() {
+        scene.say(first, &report);
+        scene.heard(first);
+    }
+    assert!(scene.ended.is_empty(), "neither has broken anything yet: {:?}", scene.notices);
+    let ignored =
+        "f1: a report is ignored, for a filter of its session does not read what it is sent";
+    assert_eq!(scene.notices[0], ignored);
+    let mut waiting = Vec::new();
+    scene.engine.take_output(second, &mut waiting);
+    assert!((limits::FAR_BEHIND..limits::MOST_UNREAD).contains(&waiting.len()));
+}
+
+#[test]
+fn that_a_program_is_back_is_said_after_what_was_said_of_its_end() {
+    let mut scene = Scene::one(&ALL);
+    let process = scene.process("f1");
+    for _ in 0..3 {
+        scene.starting.clear();
+        scene.engine.closed(scene.moment(), process);
+        scene.perform();
+        scene.pass(limits::LONGEST_PAUSE);
+        scene.ready(process, &ALL);
+    }
+    let back = scene.notices.iter().filter(|notice| *notice == "f1 is back").count();
+    assert_eq!(back, 1, "{:?}", scene.notices);
+}

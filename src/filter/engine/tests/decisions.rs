@@ -146,6 +146,15 @@ fn decisions_of_a_program() {
         (0, Data, "", "", "rewrite|x", proceed.clone(), "proceed"),
         (0, StartTls, "", "", "rewrite|x", proceed.clone(), "proceed"),
         (0, Auth, "LOGIN", "LOGIN", "rewrite|PLAIN", rewrite("PLAIN"), "rewrite|PLAIN"),
+        (
+            0,
+            Auth,
+            "PLAIN AGFs",
+            "PLAIN AGFs",
+            "rewrite|PLAIN AGJv",
+            rewrite("PLAIN AGJv"),
+            "rewrite|PLAIN ********",
+        ),
         (0, RcptTo, "c@d", "c@d", "rewrite|", rewrite(""), "rewrite|"),
         (63, MailFrom, "@x:u@c", "@x:u@c", "proceed", proceed.clone(), "proceed"),
         (63, MailFrom, "user", "user", "proceed", proceed.clone(), "proceed"),
@@ -169,6 +178,33 @@ fn decisions_of_a_program() {
         assert_eq!(scene.notices, if ignored { vec![notice] } else { Vec::new() });
         ran("filter", number);
     }
+}
+
+#[test]
+fn what_programs_say_to_clients_and_for_them_has_the_length_of_replies_and_commands() {
+    let mut scene = Scene::one(&["filter|smtp-in|helo", "report|smtp-in|filter-response"]);
+    scene.begin("f1");
+    let long = "x".repeat(60_000);
+    let decision = scene.decide(Phase::Helo, "a.b", &format!("reject|550 {long}"));
+    assert!(matches!(decision, Some(Decision::Reject(line)) if line.len() == 4095));
+    let process = scene.process("f1");
+    let told = scene.heard(process);
+    assert_eq!(told[0].len(), "R|filter-response|SID|helo|reject|".len() + 4095);
+    let longest = &long[..2047];
+    let decision = scene.decide(Phase::Helo, "a.b", &format!("rewrite|{longest}"));
+    assert_eq!(decision, Some(Decision::Rewrite(longest.as_bytes().to_vec())));
+    let decision = scene.decide(Phase::Helo, "a.b", &format!("rewrite|{longest}x"));
+    assert_eq!(decision, disconnected());
+    assert!(scene.ended.is_empty());
+}
+
+#[test]
+fn credentials_are_not_in_what_is_written_out_of_a_question() {
+    let mut scene = Scene::one(&ALL);
+    scene.begin("f1");
+    scene.ask(Phase::Auth, "PLAIN AGFs");
+    let ask = format!("{:?}", scene.engine.sessions[&SESSION].ask);
+    assert!(ask.contains("Auth") && !ask.contains("65, 71, 70, 115"), "{ask}");
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn what_a_program_makes_of_lines_comes_out() {
     filtered(68, message, &["."], "");
     filtered(71, message, &["hello", "."], "hello\n");
     filtered(72, "x\n.\n", &[".x", "."], ".x\n");
-    filtered(0, ".\n", &["\u{e9}\0\r", "."], "\u{e9}\0\r\n");
+    filtered(0, ".\n", &["\u{e9}\0\r\r", "."], "\u{e9}\0\r\n");
+    // Programs may end their lines as clients do, the last one too.
+    filtered(0, "x\n.\n", &["x\r", "\r", ".\r"], "x\n\n");
 }
 
 #[test]
@@ -269,6 +271,117 @@ fn a_program_is_not_read_while_its_lines_wait_but_for_a_while() {
     assert!(scene.engine.may_read(process));
     scene.engine.end(scene.moment(), SESSION);
     assert!(scene.engine.may_read(process));
+}
+
+#[test]
+fn all_that_nobody_collects_has_a_bound_and_breaks_who_has_most_of_it() {
+    let (mut scene, process) = scene();
+    let sessions = [SESSION, 0xb2];
+    scene.begin_session(0xb2, "f1", Direction::In);
+    let line = |session: u64| {
+        let token = scene.engine.chains.get(scene.filter("f1")).unwrap().steps[0].token;
+        format!("filter-dataline|{session:016x}|{token:016x}|{}\n", "y".repeat(60_000))
+    };
+    let made = sessions.map(line);
+    for session in sessions {
+        scene.lines_in(session, "x\n");
+    }
+    scene.heard(process);
+    let mut said = 0;
+    // The first one has half as much again as the other.
+    let turns = [&made[0], &made[1], &made[0]];
+    let broken = 'said: loop {
+        for line in turns {
+            scene.say_bytes(process, line.as_bytes());
+            said += line.len();
+            if !scene.engine.may_read(process) {
+                scene.pass(limits::HELD);
+            }
+            if let Some((broken, _)) = scene.engine.sessions.iter().find(|(_, it)| it.broken) {
+                break 'said *broken;
+            }
+        }
+        assert!(said < 2 * limits::MOST_UNCOLLECTED);
+    };
+    assert!(said > limits::MOST_UNCOLLECTED / 2);
+    assert_eq!(broken, SESSION);
+    let asked = scene.lines_in(broken, "");
+    assert_eq!(scene.out(asked), Some((0, String::new(), Flow::Broken)));
+    // The program and its other session go on.
+    assert!(scene.ended.is_empty() && scene.engine.may_read(process));
+    let asked = scene.lines_in(0xb2, "");
+    assert!(matches!(scene.out(asked), Some((0, output, Flow::More)) if !output.is_empty()));
+}
+
+#[test]
+fn a_program_that_is_in_a_chain_twice_does_not_wait_for_itself() {
+    let text = "proc p \"/p\"\nfilter a proc p\nfilter b proc p\nlisten on lo filter { a b }";
+    let mut scene = Scene::with(text, &LINES);
+    let process = scene.process("p");
+    scene.begin("<dynchain:00000000>");
+    scene.lines("x\n");
+    scene.heard(process);
+    let line = format!("filter-dataline|SID|TOK|{}", "y".repeat(60_000));
+    for _ in 0..10 {
+        scene.say(process, &line);
+        assert!(scene.engine.may_read(process));
+    }
+    assert_eq!(scene.heard(process).len(), 10);
+}
+
+#[test]
+fn programs_do_not_wait_for_one_another_in_a_ring() {
+    let text = "filter a proc-exec \"/a\"\nfilter b proc-exec \"/b\"\n\
+                filter ab chain { a b }\nfilter ba chain { b a }\n\
+                listen on lo filter ab\nlisten on lo port 26 filter ba";
+    let mut scene = Scene::with(text, &LINES);
+    let (a, b) = (scene.process("a"), scene.process("b"));
+    for (session, filter) in [(0xb2, "ab"), (0xc3, "ba")] {
+        scene.begin_session(session, filter, Direction::In);
+        scene.lines_in(session, "x\n");
+    }
+    let made = |session: u64, filter: &str| {
+        let token = scene.engine.chains.get(scene.filter(filter)).unwrap().steps[0].token;
+        format!("filter-dataline|{session:016x}|{token:016x}|{}\n", "y".repeat(60_000))
+    };
+    let (by_a, by_b) = (made(0xb2, "ab"), made(0xc3, "ba"));
+    for _ in 0..5 {
+        scene.say_bytes(a, by_a.as_bytes());
+    }
+    assert!(!scene.engine.may_read(a));
+    for _ in 0..5 {
+        scene.say_bytes(b, by_b.as_bytes());
+    }
+    assert!(scene.engine.may_read(b));
+    // One that keeps up again lets the other go on.
+    scene.heard(b);
+    assert!(scene.engine.may_read(a) && scene.engine.may_read(b));
+}
+
+#[test]
+fn sessions_that_wait_for_room_are_in_line_once() {
+    let (mut scene, process) = scene();
+    let piece = format!("{}\n", "x".repeat(1023)).repeat(31);
+    loop {
+        let asked = scene.lines(&piece);
+        if scene.out(asked).is_none() {
+            break;
+        }
+    }
+    for session in 0xb2..0xc2 {
+        scene.begin_session(session, "f1", Direction::In);
+        let asked = scene.lines_in(session, &piece);
+        assert_eq!(scene.out(asked), None);
+        // What was made of earlier lines comes out all the same, and the rest is given again.
+        let asked = scene.lines_in(session, &piece);
+        assert_eq!(scene.out(asked), None);
+    }
+    assert_eq!(scene.engine.blocked.len(), 17);
+    scene.engine.end(scene.moment(), 0xb2);
+    scene.perform();
+    assert_eq!(scene.engine.blocked.len(), 16);
+    while !scene.heard(process).is_empty() {}
+    assert!(scene.engine.blocked.is_empty());
 }
 
 #[test]
