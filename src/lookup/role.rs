@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use platform::Role;
 
 use self::recipients::{Job, facts};
-use super::credentials::{Logins, Prepared, Verifiers};
+use super::credentials::{Logins, Prepared};
 use super::dns::{Dns, DnsConfig};
 use super::filters::Filters;
 use super::maps::{Maps, warn_about_expression};
@@ -76,13 +76,7 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
         tracing::error!("fatal: lookup: no key for routes");
         return;
     };
-    let logins = match Logins::new(&parent, prepared) {
-        Ok(logins) => logins,
-        Err(error) => {
-            tracing::error!("fatal: lookup: random numbers: {error}");
-            return;
-        }
-    };
+    let logins = Logins::new(&parent, prepared, &key);
     let Ok(seed) = getrandom::u64() else {
         tracing::error!("fatal: lookup: no random numbers");
         return;
@@ -98,7 +92,6 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
     let lookup = Arc::new(Lookup {
         filters,
         logins,
-        verifiers: Verifiers::default(),
         users: Users::new(&parent),
         programs: Programs::start(&setup.config, &parent),
         readers: Readers::new(&parent),
@@ -221,7 +214,6 @@ struct Lookup {
     users: Users,
     readers: Arc<Readers>,
     logins: Logins,
-    verifiers: Verifiers,
     srs: Option<Rewriting>,
     dns: Dns,
     key: Key,

@@ -3,7 +3,9 @@
 use super::*;
 use crate::config::{Senders, TableId};
 use crate::dispatcher::smtp::rehearsal::secured;
-use crate::dispatcher::smtp::{AuthSettings, Authenticate, Authenticated, CheckSender, Ending};
+use crate::dispatcher::smtp::{
+    AuthSettings, Authenticate, Authenticated, CheckSender, Ending, NoVerifier,
+};
 use crate::model::tls::Secured;
 use crate::proto::scram::Verifier;
 
@@ -417,7 +419,9 @@ fn scram(handshake: Secured) -> Rehearsal {
         verifier: |user| match user {
             "alice" => Ok(Verifier::derive(b"secret", b"saltsalt", 1).unwrap().to_string()),
             "odd" => Ok("nonsense".to_owned()),
-            _ => Err(()),
+            "carol" => Err(NoVerifier::Missing),
+            "hasty" => Err(NoVerifier::Limited),
+            _ => Err(NoVerifier::Failed),
         },
         ..script()
     };
@@ -490,9 +494,18 @@ fn scram_logs_in_without_the_password() {
     let failed = "421 4.3.0 Temporary failure";
     assert_eq!(log_in(&mut session, "SCRAM-SHA-256", "n,,n=nobody,r=abc", "x"), failed);
     assert_eq!(log_in(&mut session, "SCRAM-SHA-256", "n,,n=odd,r=abc", "x"), failed);
+    // One with a hash of another form, with whom other mechanisms work.
+    let other = "432 4.7.12 A password transition is needed: use PLAIN or LOGIN";
+    assert_eq!(log_in(&mut session, "SCRAM-SHA-256", "n,,n=carol,r=abc", "x"), other);
+    assert_eq!(session.send(format!("{RIGHT}\r\n").as_bytes()), replies(SUCCESS).as_bytes());
+    let log = session.log();
+    assert!(log.iter().any(|line| line.ends_with(" user=carol result=tempfail")), "{log:?}");
     let mut limited = greeted();
     limited.script.count = |_| Authenticated::Limited;
     let refused = "421 4.7.0 Too many failed authentications, try again later";
     assert_eq!(log_in(&mut limited, "SCRAM-SHA-256", "n,,n=alice,r=abc", "secret"), refused);
+    assert!(limited.closed);
+    let mut limited = greeted();
+    assert_eq!(log_in(&mut limited, "SCRAM-SHA-256", "n,,n=hasty,r=abc", "secret"), refused);
     assert!(limited.closed);
 }
