@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::proto::sasl::is_mechanism_name;
+
 /// The text between the first `<` of a line and the next `>`.
 #[must_use]
 pub fn bracketed(line: &[u8]) -> Option<&[u8]> {
@@ -15,8 +17,13 @@ pub fn bracketed(line: &[u8]) -> Option<&[u8]> {
 pub fn masked(line: &[u8]) -> Cow<'_, [u8]> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     match (words.next(), words.next(), words.next()) {
-        (Some(verb), Some(mechanism), Some(_)) if verb.eq_ignore_ascii_case(b"AUTH") => {
-            Cow::Owned([verb, b" ", mechanism, b" ********"].concat())
+        (Some(verb), Some(mechanism), rest) if verb.eq_ignore_ascii_case(b"AUTH") => {
+            match (is_mechanism_name(mechanism), rest) {
+                (true, Some(_)) => Cow::Owned([verb, b" ", mechanism, b" ********"].concat()),
+                (true, None) => Cow::Borrowed(line),
+                // The name was left out.
+                (false, _) => Cow::Owned([verb, b" ********"].concat()),
+            }
         }
         _ => Cow::Borrowed(line),
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::action::{Action, Answer, Expansion, Lease, Refusal};
 use super::event::LogEvent;
-use super::session::Session;
+use super::session::{Session, without_credentials};
 use super::state::{Committing, Mail, Outcome, State};
 use super::transaction::Transaction;
 use crate::model::Mailbox;
@@ -62,7 +62,8 @@ impl Session {
     ) -> Option<Action> {
         match outcome {
             Outcome::Ask(action) => {
-                self.waiting_command = command;
+                // Only for the log from here on.
+                self.waiting_command = without_credentials(&command).into_owned();
                 return Some(action);
             }
             Outcome::Done if self.state.is_waiting() => self.waiting_command = command,

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::state::{Mail, Outcome, State};
 use crate::filter::{AuthResult, Event};
 use crate::proto::reply;
-use crate::proto::sasl::{Exchange, Mechanism, SaslError, Step};
+use crate::proto::sasl::{Exchange, Mechanism, SaslError, Step, is_mechanism_name};
 use crate::proto::scram::ChannelBinding;
 
 impl Session {
@@ -79,7 +79,10 @@ impl Session {
         let mut parts = argument.splitn(2, |&byte| byte == b' ');
         let (name, initial) = (parts.next().unwrap_or_default(), parts.next());
         let Some(mechanism) = Mechanism::from_name(name).filter(|one| self.offers(*one)) else {
-            let name = String::from_utf8_lossy(name);
+            let name = match std::str::from_utf8(name) {
+                Ok(name) if name.is_empty() || is_mechanism_name(name.as_bytes()) => name,
+                _ => "(...)",
+            };
             return Outcome::Reply(
                 format!("{} AUTH method \"{name}\" not supported", reply::UNKNOWN_MECHANISM).into(),
             );
