@@ -37,6 +37,7 @@ impl Library {
     ///
     /// # Errors
     /// One may be there, and cannot be loaded: why, in the system's words.
+    #[cfg_attr(target_os = "openbsd", allow(dead_code))] // it has no PAM
     pub(crate) fn find(names: &[&CStr]) -> Result<Option<Self>, String> {
         let mut reason = None;
         for name in names {
