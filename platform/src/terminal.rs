@@ -5,7 +5,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: usize = 4096;
@@ -58,6 +60,8 @@ impl Hidden {
         let before = tcgetattr(&terminal)?;
         let mut hidden = before.clone();
         hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
+        // A line ends there too: who gives up need not end the line first.
+        hidden.control_chars[SpecialCharacterIndices::VEOL as usize] = INTERRUPT;
         tcsetattr(&terminal, SetArg::TCSAFLUSH, &hidden)?;
         Ok(Self { terminal, before })
     }
@@ -72,7 +76,34 @@ impl Drop for Hidden {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use nix::pty::openpty;
+
     use super::*;
+
+    #[test]
+    fn a_hidden_line_is_not_shown_and_who_gives_up_need_not_end_it() {
+        let pair = openpty(None, None).unwrap();
+        let (mut user, terminal) = (File::from(pair.master), File::from(pair.slave));
+        let mut input = terminal.try_clone().unwrap();
+        let hidden = Hidden::new(terminal.try_clone().unwrap()).unwrap();
+        for (typed, expected) in [(&b"secret\n"[..], Some(&b"secret"[..])), (b"sec\x03", None)] {
+            user.write_all(typed).unwrap();
+            let (told, line) = mpsc::channel();
+            let mut typed_into = input.try_clone().unwrap();
+            std::thread::spawn(move || told.send(read_line(&mut typed_into)));
+            let line = line.recv_timeout(Duration::from_secs(5)).expect("the line has not ended");
+            assert_eq!(line.ok().as_deref(), expected);
+        }
+        drop(hidden);
+        // What is shown comes back to the user: of all that, nothing was.
+        input.write_all(b"done\n").unwrap();
+        let mut shown = [0; 64];
+        let count = user.read(&mut shown).unwrap();
+        assert_eq!(&shown[..count], b"done\r\n");
+    }
 
     #[test]
     fn a_line_ends_with_its_end_or_the_users_patience() {

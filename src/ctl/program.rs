@@ -83,6 +83,10 @@ fn control(name: &str, arguments: &[OsString]) -> u8 {
 
 /// Nobody's rights are needed for it, and no server.
 fn encrypt(name: &str, password: Option<String>, scheme: Scheme) -> u8 {
+    // The right of the program's file is for the offline directory alone.
+    if let Err(error) = platform::caller::drop_set_group_id() {
+        return fail(name, error, 1);
+    }
     let output = &mut io::stdout().lock();
     let made = match password {
         Some(password) => {

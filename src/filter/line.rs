@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::proto::sasl::is_mechanism_name;
+
 /// The text between the first `<` of a line and the next `>`.
 #[must_use]
 pub fn bracketed(line: &[u8]) -> Option<&[u8]> {
@@ -21,8 +23,8 @@ pub fn masked(line: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(line);
     }
     match masked_argument(argument) {
-        Cow::Owned(argument) => Cow::Owned([verb, b" ", &argument].concat()),
-        Cow::Borrowed(_) => Cow::Borrowed(line),
+        shown if *shown == *argument => Cow::Borrowed(line),
+        shown => Cow::Owned([verb, b" ", &shown].concat()),
     }
 }
 
@@ -31,6 +33,8 @@ pub fn masked(line: &[u8]) -> Cow<'_, [u8]> {
 pub fn masked_argument(argument: &[u8]) -> Cow<'_, [u8]> {
     let mut words = argument.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     match (words.next(), words.next()) {
+        // The name was left out.
+        (Some(word), _) if !is_mechanism_name(word) => Cow::Borrowed(b"********"),
         (Some(mechanism), Some(_)) => Cow::Owned([mechanism, b" ********"].concat()),
         _ => Cow::Borrowed(argument),
     }
@@ -46,6 +50,8 @@ mod tests {
             ("AUTH PLAIN x", "AUTH PLAIN ********"),
             (" auth \t plain  x y", "auth plain ********"),
             ("AUTH LOGIN", "AUTH LOGIN"),
+            ("AUTH AGEAYg==", "AUTH ********"),
+            ("AUTH AGEAYg== x", "AUTH ********"),
             ("AUTH", "AUTH"),
             ("AUTHX PLAIN x", "AUTHX PLAIN x"),
             ("NOOP AUTH PLAIN x", "NOOP AUTH PLAIN x"),

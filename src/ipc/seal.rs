@@ -42,6 +42,12 @@ impl Key {
         Self(Zeroizing::new(bytes))
     }
 
+    /// 32 bytes for one use, derived from this key: for what is no seal.
+    #[must_use]
+    pub fn derived_bytes(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        self.derive(purpose).0
+    }
+
     /// The key of one use, derived from this one.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Self {

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use platform::Role;
 
 use self::recipients::{Job, facts};
-use super::credentials::{Logins, Prepared, Verifiers};
+use super::credentials::{Logins, Prepared};
 use super::dns::{Dns, DnsConfig};
 use super::maps::{Maps, warn_about_expression};
 use super::programs::Programs;
@@ -74,17 +74,10 @@ async fn serve(context: Context, (dns, prepared): (Dns, Prepared)) {
         tracing::error!("fatal: lookup: no key for routes");
         return;
     };
-    let logins = match Logins::new(&parent, prepared) {
-        Ok(logins) => logins,
-        Err(error) => {
-            tracing::error!("fatal: lookup: random numbers: {error}");
-            return;
-        }
-    };
+    let logins = Logins::new(&parent, prepared, &key);
     let srs = setup.keys.srs.clone().map(|keys| Rewriting::new(keys, setup.config.srs.days));
     let lookup = Arc::new(Lookup {
         logins,
-        verifiers: Verifiers::default(),
         users: Users::new(&parent),
         programs: Programs::start(&setup.config, &parent),
         readers: Readers::new(&parent),
@@ -195,7 +188,6 @@ struct Lookup {
     users: Users,
     readers: Arc<Readers>,
     logins: Logins,
-    verifiers: Verifiers,
     srs: Option<Rewriting>,
     dns: Dns,
     key: Key,

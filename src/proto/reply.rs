@@ -35,6 +35,8 @@ pub const SHUTTING_DOWN: &str = "421 4.3.2 Service not available, closing transm
 pub const INTERNAL_ERROR: &str = "421 Internal server error";
 /// The queue did not answer in time.
 pub const TIMED_OUT: &str = "451 4.3.0 Temporary failure";
+/// SCRAM for a user with a hash of another form (RFC 4954, section 6).
+pub const OTHER_MECHANISM: &str = "432 4.7.12 A password transition is needed: use PLAIN or LOGIN";
 /// The spool is full.
 pub const INSUFFICIENT_STORAGE: &str = "452 4.3.1 Insufficient system storage";
 /// `max-mails` is reached.

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 use super::scram::{self, ChannelBinding, ClientFirst, MAX_MESSAGE, ScramError, Verifier};
 
+/// Bytes of the name of a mechanism.
+const MAX_MECHANISM: usize = 20;
 /// Bytes of a response of PLAIN.
 const MAX_PLAIN: usize = 1023;
 /// Bytes of a user name.
@@ -54,6 +56,18 @@ impl Mechanism {
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|one| name.eq_ignore_ascii_case(one.name().as_bytes()))
     }
+}
+
+/// Whether a word may be the name of a mechanism (RFC 4422, section 3.1), and may so be shown. Other
+/// words behind AUTH could be credentials of a client that has left the name out: base64 is in letters
+/// of both cases, most often.
+#[must_use]
+pub fn is_mechanism_name(word: &[u8]) -> bool {
+    let all = |letter: fn(&u8) -> bool| {
+        word.iter().all(|byte| letter(byte) || byte.is_ascii_digit() || b"-_".contains(byte))
+    };
+    let of_one_case = all(u8::is_ascii_uppercase) || all(u8::is_ascii_lowercase);
+    (1..=MAX_MECHANISM).contains(&word.len()) && of_one_case
 }
 
 /// A user and what proves that it is this one. The password is erased when it is dropped.
@@ -269,10 +283,16 @@ impl Exchange {
 /// The bytes that a line stands for, at most `most`.
 fn decode(line: &[u8], most: usize) -> Result<Zeroizing<Vec<u8>>, SaslError> {
     let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
-    let text: Zeroizing<Vec<u8>> =
-        Zeroizing::new(line.iter().copied().filter(|byte| !blank(byte)).collect());
-    let bytes = STANDARD.decode(&*text).map(Zeroizing::new).map_err(|_| SaslError::Syntax)?;
-    if bytes.len() > most { Err(SaslError::Syntax) } else { Ok(bytes) }
+    // Neither grows, which would leave a copy behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(line.len()));
+    text.extend(line.iter().copied().filter(|byte| !blank(byte)));
+    let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+    let length = STANDARD.decode_slice(&*text, &mut bytes).map_err(|_| SaslError::Syntax)?;
+    if length > most {
+        return Err(SaslError::Syntax);
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// `authzid NUL user NUL password`; whom to act as is ignored, and so is a NUL behind the password

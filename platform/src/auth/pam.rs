@@ -129,11 +129,14 @@ impl Functions {
 /// Checks a password; `None` where there is no PAM.
 ///
 /// # Errors
-/// PAM, or what it asks, does not work now.
+/// PAM, or what it asks, does not work now; also if it is there and cannot be loaded: what it would
+/// have said is not for others to guess.
 pub(crate) fn authenticate(dialect: Dialect, attempt: &Attempt<'_>) -> io::Result<Option<Verdict>> {
-    let Some(functions) = Library::open(&LIBRARIES).and_then(Functions::of) else {
+    let Some(library) = Library::find(&LIBRARIES).map_err(io::Error::other)? else {
         return Ok(None);
     };
+    let functions = Functions::of(library)
+        .ok_or_else(|| io::Error::other("the library of PAM lacks a function"))?;
     let mut answering = Answering { dialect, password: attempt.password, answered: false };
     let conversation = Conversation { converse, data: (&raw mut answering).cast() };
     let mut handle: Handle = ptr::null_mut();

@@ -213,8 +213,19 @@ pub enum Answer {
     Secured(Box<Secured>),
     /// Whether the sender is allowed; `None` if that cannot be found out now.
     Sender(RequestId, Option<bool>),
-    /// The verifier of a user for SCRAM-SHA-256. An error is temporary.
-    Verifier(RequestId, Result<FoundVerifier, ()>),
+    /// The verifier of a user for SCRAM-SHA-256.
+    Verifier(RequestId, Result<FoundVerifier, NoVerifier>),
+}
+
+/// Why an exchange of SCRAM does not go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoVerifier {
+    /// It could not be found out: 421, the session goes on.
+    Failed,
+    /// Too many failures from this address: 421, and the session ends.
+    Limited,
+    /// This user, who may not be there, has none: 432, other mechanisms may work.
+    Missing,
 }
 
 /// What the server keeps of a password, to be used once.
@@ -223,7 +234,7 @@ pub struct FoundVerifier {
     /// The verifier in the text form of RFC 5803
     /// (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`). For a user who has none an invented
     /// one that no password fits.
-    pub text: String,
+    pub text: zeroize::Zeroizing<String>,
     /// Random, never used before.
     pub nonce: [u8; 18],
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::action::{Action, Answer, Expansion, Lease, Refusal};
 use super::event::LogEvent;
-use super::session::{Session, may_be_kept_back};
+use super::session::{Session, may_be_kept_back, without_credentials};
 use super::state::{Committing, Mail, Outcome, State};
 use super::transaction::Transaction;
 use crate::model::Mailbox;
@@ -63,7 +63,8 @@ impl Session {
         self.urgent |= !may_be_kept_back(command::parse(&command));
         match outcome {
             Outcome::Ask(action) => {
-                self.waiting_command = command;
+                // Only for the log from here on.
+                self.waiting_command = without_credentials(&command).into_owned();
                 return Some(action);
             }
             Outcome::Done if self.state.is_waiting() => self.waiting_command = command,

@@ -7,13 +7,13 @@
 //! Sources: RFC 4954; the SMTP page of the specification, 1.6, 2.1 to 2.3, 2.5 and D6, D7, D27 of
 //! section 9.
 
-use super::action::{Action, Authenticate, Authenticated, CheckSender, FoundVerifier};
+use super::action::{Action, Authenticate, Authenticated, CheckSender, FoundVerifier, NoVerifier};
 use super::event::LogEvent;
 use super::session::Session;
 use super::state::{Mail, Outcome, State};
 use crate::filter::{AuthResult, Event};
 use crate::proto::reply;
-use crate::proto::sasl::{Exchange, Mechanism, SaslError, Step};
+use crate::proto::sasl::{Exchange, Mechanism, SaslError, Step, is_mechanism_name};
 use crate::proto::scram::ChannelBinding;
 
 impl Session {
@@ -79,7 +79,10 @@ impl Session {
         let mut parts = argument.splitn(2, |&byte| byte == b' ');
         let (name, initial) = (parts.next().unwrap_or_default(), parts.next());
         let Some(mechanism) = Mechanism::from_name(name).filter(|one| self.offers(*one)) else {
-            let name = String::from_utf8_lossy(name);
+            let name = match std::str::from_utf8(name) {
+                Ok(name) if name.is_empty() || is_mechanism_name(name.as_bytes()) => name,
+                _ => "(...)",
+            };
             return Outcome::Reply(
                 format!("{} AUTH method \"{name}\" not supported", reply::UNKNOWN_MECHANISM).into(),
             );
@@ -142,15 +145,23 @@ impl Session {
     pub(super) fn verifier_found(
         &mut self,
         mut exchange: Box<Exchange>,
-        found: Result<FoundVerifier, ()>,
+        found: Result<FoundVerifier, NoVerifier>,
     ) -> Outcome {
-        let verifier = found.ok().and_then(|found| Some((found.text.parse().ok()?, found.nonce)));
-        let Some((verifier, nonce)) = verifier else {
-            self.verdict(AuthResult::Error, exchange.user());
-            return reply::TEMPORARY_FAILURE.into();
-        };
-        let step = exchange.verify(verifier, nonce);
-        self.exchange_step(exchange, Ok(step))
+        let found = found.and_then(|FoundVerifier { text, nonce }| {
+            Ok((text.parse().map_err(|_| NoVerifier::Failed)?, nonce))
+        });
+        match found {
+            Ok((verifier, nonce)) => {
+                let step = exchange.verify(verifier, nonce);
+                self.exchange_step(exchange, Ok(step))
+            }
+            Err(NoVerifier::Failed) => self.authenticated(exchange, Authenticated::Failed),
+            Err(NoVerifier::Limited) => self.authenticated(exchange, Authenticated::Limited),
+            Err(NoVerifier::Missing) => {
+                self.verdict(AuthResult::Error, exchange.user());
+                reply::OTHER_MECHANISM.into()
+            }
+        }
     }
 
     /// Goes on with the verdict on credentials or on a proof.

@@ -1,5 +1,7 @@
 //! Bytes received and not yet handled.
 
+use zeroize::Zeroize as _;
+
 /// A queue of bytes: the shell appends, the session consumes.
 ///
 /// Whatever a session leaves in it, it wants to see again together with what comes next. An
@@ -33,6 +35,15 @@ impl InputBuffer {
         self.start >= self.bytes.len()
     }
 
+    /// The same as [`Self::consume`], for bytes that hold a secret: they are overwritten.
+    pub fn erase(&mut self, count: usize) {
+        let end = self.start.saturating_add(count).min(self.bytes.len());
+        if let Some(secret) = self.bytes.get_mut(self.start..end) {
+            secret.zeroize();
+        }
+        self.consume(count);
+    }
+
     /// Marks the first `count` bytes as handled.
     pub fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.bytes.len());
@@ -40,5 +51,22 @@ impl InputBuffer {
             self.bytes.clear();
             self.start = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_erased_is_overwritten_and_the_rest_stays() {
+        let mut input = InputBuffer::default();
+        input.room().extend_from_slice(b"NOOP\nsecret\nRSET\n");
+        input.consume(5);
+        input.erase(7);
+        assert_eq!(input.as_slice(), b"RSET\n");
+        assert_eq!(input.bytes, b"NOOP\n\0\0\0\0\0\0\0RSET\n");
+        input.erase(100);
+        assert!(input.is_empty());
     }
 }

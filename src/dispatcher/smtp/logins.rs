@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use super::action::{Answer, Authenticate, Authenticated, CheckSender, FoundVerifier, RequestId};
+use super::action::{
+    Answer, Authenticate, Authenticated, CheckSender, FoundVerifier, NoVerifier, RequestId,
+};
 use super::session::Session;
 use crate::config::TableId;
 use crate::dispatcher::shared::Shared;
 use crate::ipc::blob::Blob;
-use crate::ipc::message::lookup::{Credentials, DispatcherToLookup, LookupToDispatcher, Password};
+use crate::ipc::message::lookup::{
+    Credentials, DispatcherToLookup, LookupToDispatcher, Password, VerifierAnswer,
+};
 use crate::model::envelope::Source;
 
 /// What the questions of one session have in common.
@@ -63,22 +67,32 @@ impl Logins {
 
     /// The verifier of a user.
     pub(super) async fn find_verifier(self, request: RequestId, user: String) -> Answer {
-        Answer::Verifier(request, self.verifier(user).await.ok_or(()))
+        Answer::Verifier(request, self.verifier(user).await)
     }
 
-    async fn verifier(&self, user: String) -> Option<FoundVerifier> {
-        let question =
-            DispatcherToLookup::Verifier { table: self.users?, user, source: self.source };
+    async fn verifier(&self, user: String) -> Result<FoundVerifier, NoVerifier> {
+        let Some(table) = self.users else { return Err(NoVerifier::Failed) };
+        let question = DispatcherToLookup::Verifier { table, user, source: self.source };
         let text = match self.shared.lookup.request(&question, None).await {
-            Ok((LookupToDispatcher::Verifier(Ok(text)), _)) => text,
-            Ok(_) | Err(_) => return None,
+            Ok((LookupToDispatcher::Verifier(answer), _)) => match answer {
+                VerifierAnswer::Failed => return Err(NoVerifier::Failed),
+                VerifierAnswer::Found(text) => text,
+                VerifierAnswer::Limited => return Err(NoVerifier::Limited),
+                VerifierAnswer::Missing => return Err(NoVerifier::Missing),
+            },
+            Ok(_) | Err(_) => return Err(NoVerifier::Failed),
         };
+        let nonce = self.nonce().ok_or(NoVerifier::Failed)?;
+        Ok(FoundVerifier { text, nonce })
+    }
+
+    fn nonce(&self) -> Option<[u8; 18]> {
         let mut nonce = [0; 18];
         for part in nonce.chunks_mut(8) {
             let random = self.shared.random().ok()?.to_ne_bytes();
             part.copy_from_slice(random.get(..part.len())?);
         }
-        Some(FoundVerifier { text, nonce })
+        Some(nonce)
     }
 
     /// Whether a user may send from an address.

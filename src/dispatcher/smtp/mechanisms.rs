@@ -1,7 +1,7 @@
 //! Whether clients of a listener can log in with SCRAM, as its table is now.
 //!
-//! Lookup knows the table. It is asked when a session begins, at most every ten seconds for all
-//! sessions of a listener together; a session keeps what held when it began.
+//! Lookup knows the table. It is asked when a session begins, once it has answered at most every ten
+//! seconds for all sessions of a listener together; a session keeps what held when it began.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,13 +30,15 @@ pub(super) struct Offer {
 struct Current {
     settings: Arc<Settings>,
     asked: Option<Instant>,
+    /// Whether there was an answer ever. Before that nobody goes by the one before.
+    answered: bool,
 }
 
 impl Offer {
     /// Settings as the configuration has them.
     pub(super) fn new(settings: Settings, users: Option<TableId>) -> Self {
         let settings = Arc::new(settings);
-        Self { users, current: Mutex::new(Current { settings, asked: None }) }
+        Self { users, current: Mutex::new(Current { settings, asked: None, answered: false }) }
     }
 
     /// The settings of a session that begins.
@@ -58,11 +60,13 @@ impl Offer {
         })
     }
 
-    /// The table that is to be asked about now. Who comes meanwhile goes by the answer before.
+    /// The table that is to be asked about now. Who comes meanwhile goes by the answer before, if there
+    /// is one.
     fn due(&self) -> Option<TableId> {
         let table = self.users?;
         self.with(|current| {
-            let fresh = current.asked.is_some_and(|asked| asked.elapsed() < FRESH);
+            let asked = current.asked.is_some_and(|asked| asked.elapsed() < FRESH);
+            let fresh = current.answered && asked;
             if fresh || current.settings.auth.is_none() {
                 return None;
             }
@@ -78,6 +82,7 @@ impl Offer {
 
 impl Current {
     fn take(&mut self, scram: bool) {
+        self.answered = true;
         let Some(auth) = self.settings.auth.filter(|auth| auth.scram != scram) else { return };
         let mut settings = Settings::clone(&self.settings);
         settings.auth = Some(AuthSettings { scram, ..auth });
@@ -100,12 +105,13 @@ mod tests {
         assert_eq!(Offer::new(settings.clone(), None).due(), None, "accounts have no verifiers");
         let offer = Offer::new(settings, Some(TableId(1)));
         assert_eq!(offer.due(), Some(TableId(1)));
-        assert_eq!(offer.due(), None);
+        assert_eq!(offer.due(), Some(TableId(1)), "nothing is known yet");
         let offered =
             || offer.with(|current| current.settings.auth.map(|auth| (auth.required, auth.scram)));
         assert_eq!(offered(), Some((true, false)));
         offer.with(|current| current.take(true));
         assert_eq!(offered(), Some((true, true)));
+        assert_eq!(offer.due(), None);
         tokio::time::advance(FRESH).await;
         assert_eq!(offer.due(), Some(TableId(1)));
         offer.with(|current| current.take(false));

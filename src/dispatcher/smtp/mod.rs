@@ -31,8 +31,8 @@ mod transaction;
 
 pub use action::{
     Action, Answer, Authenticate, Authenticated, CheckSender, Commit, Ending, ExpandRecipient,
-    Expansion, FilterLines, FilterQuestion, FilteredLines, FoundVerifier, Lease, Recipient,
-    Refusal, RequestId,
+    Expansion, FilterLines, FilterQuestion, FilteredLines, FoundVerifier, Lease, NoVerifier,
+    Recipient, Refusal, RequestId,
 };
 pub use event::{LogEvent, Severity};
 pub use input::InputBuffer;

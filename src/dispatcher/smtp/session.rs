@@ -32,6 +32,7 @@ use crate::model::tls::Secured;
 use crate::proto::address::is_host_name;
 use crate::proto::command::{self, Command, Verb};
 use crate::proto::reply;
+use crate::proto::sasl::is_mechanism_name;
 
 /// Output above which the shell must write before more input is handled, in bytes.
 const OUTPUT_LIMIT: usize = 16 * 1024;
@@ -340,7 +341,7 @@ impl Session {
         if matches!(self.state, State::Exchanging(_)) {
             self.urgent = true;
             let action = self.exchange_line(line, output);
-            input.consume(end + 1);
+            input.erase(end + 1);
             return action;
         }
         self.urgent |= !may_be_kept_back(command);
@@ -351,7 +352,7 @@ impl Session {
         };
         let action = match outcome {
             Outcome::Ask(action) => {
-                self.waiting_command = line.to_vec();
+                self.waiting_command = without_credentials(line).into_owned();
                 Some(action)
             }
             Outcome::Done => {
@@ -370,7 +371,11 @@ impl Session {
                 None
             }
         };
-        input.consume(end + 1);
+        if command.is_some_and(|command| command.verb == Verb::Auth) {
+            input.erase(end + 1);
+        } else {
+            input.consume(end + 1);
+        }
         action
     }
 
@@ -456,17 +461,21 @@ fn checked_hostname(source: Source, name: Box<str>) -> Box<str> {
 
 /// A command line as it may be logged: of AUTH, only the mechanism, and of what follows it, what
 /// that would be.
-fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn without_credentials(line: &[u8]) -> Cow<'_, [u8]> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let is_auth = words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
-    match (is_auth, words.next(), words.next()) {
+    if !words.next().is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH")) {
+        return Cow::Borrowed(line);
+    }
+    match (words.next(), words.next()) {
+        (None, _) => Cow::Borrowed(line),
         // What an exchange calls its own lines.
-        (true, Some(b"LOGIN"), Some(b"(password)")) => Cow::Borrowed(b"AUTH LOGIN (password)"),
-        (true, Some(mechanism), Some(_)) => {
+        (Some(b"LOGIN"), Some(b"(password)")) => Cow::Borrowed(b"AUTH LOGIN (password)"),
+        (Some(mechanism), _) if !is_mechanism_name(mechanism) => Cow::Borrowed(b"AUTH (...)"),
+        (Some(_), None) => Cow::Borrowed(line),
+        (Some(mechanism), Some(_)) => {
             let hidden: &[u8] =
                 if mechanism.eq_ignore_ascii_case(b"LOGIN") { b" (username)" } else { b" (...)" };
             Cow::Owned([b"AUTH ", mechanism, hidden].concat())
         }
-        _ => Cow::Borrowed(line),
     }
 }

@@ -26,7 +26,7 @@ pub struct AuthSettings {
     /// Users with their passwords, for the shell; the system's accounts without it.
     pub table: Option<TableId>,
     /// Whether SCRAM-SHA-256 (and -PLUS, if the connection can be bound) is offered besides PLAIN
-    /// and LOGIN: every user of the table has a verifier.
+    /// and LOGIN: a user of the table has a verifier.
     pub scram: bool,
 }
 

@@ -210,16 +210,41 @@ pub enum LookupToDispatcher {
     List(Option<Vec<String>>),
     /// With what the users of a table can log in, besides PLAIN and LOGIN.
     Mechanisms {
-        /// SCRAM-SHA-256: every entry of the table is a verifier.
+        /// SCRAM-SHA-256: an entry of the table is a verifier.
         scram: bool,
     },
     /// Whether a sender is allowed; `None` if the table could not be read.
     Sender(Option<bool>),
     /// The value in a table; `None` without one, or if the table could not be read.
     Value(Option<String>),
-    /// A verifier in the text form of RFC 5803, invented where there is none; an error is
-    /// temporary.
-    Verifier(Result<String, ()>),
+    /// What there is to prove for a user.
+    Verifier(VerifierAnswer),
+}
+
+/// What a client that wants to log in with SCRAM has to prove.
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
+pub enum VerifierAnswer {
+    /// It could not be found out now.
+    Failed,
+    /// That it knows the password of this verifier, in the text form of RFC 5803; for a user who is
+    /// not there an invented one. Erased when it is dropped, and never shown.
+    Found(zeroize::Zeroizing<String>),
+    /// Too many failures from this address.
+    Limited,
+    /// Nothing: there is a hash of another form, with which only a password can be compared. Some
+    /// users who are not there get this answer too.
+    Missing,
+}
+
+impl std::fmt::Debug for VerifierAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "Failed",
+            Self::Found(_) => "Found(…)",
+            Self::Limited => "Limited",
+            Self::Missing => "Missing",
+        })
+    }
 }
 
 /// What became of a recipient.

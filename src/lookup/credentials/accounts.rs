@@ -70,14 +70,21 @@ impl Accounts {
             Err(error) => return Err(error.to_string()),
         };
         // It says nothing of its own: whatever it asks is refused.
-        let (worker, _) = Link::<LookupToAuth, AuthToLookup>::open(descriptor, 1)
-            .map_err(|error| error.to_string())?;
-        let answer = worker.request(check, None).await;
-        worker.close();
-        match answer {
+        let (worker, _) = Link::open(descriptor, 1).map_err(|error| error.to_string())?;
+        let worker = Asked(worker);
+        match worker.0.request(check, None).await {
             Ok((AuthToLookup::Checked(checked), _)) => checked,
             Err(error) => Err(format!("the auth worker: {error}")),
         }
+    }
+}
+
+/// A worker, whose channel ends with its answer, and also when nobody waits for that any more.
+struct Asked(Link<LookupToAuth, AuthToLookup>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -106,8 +113,10 @@ mod tests {
     use super::*;
 
     /// Accounts whose workers find only `right` right, do not answer to `slow`, and are not started
-    /// once there have been `most`.
-    fn accounts(most: usize) -> Arc<Accounts> {
+    /// once there have been `most`; and how many slow ones were left to themselves.
+    fn accounts(most: usize) -> (Arc<Accounts>, Arc<AtomicUsize>) {
+        let left = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&left);
         let (ours, theirs) = platform::fd::socketpair().unwrap();
         let (parent, _) = Link::open(ours, 512).unwrap();
         tokio::spawn(async move {
@@ -123,20 +132,24 @@ mod tests {
                     continue;
                 }
                 let (near, far) = platform::fd::socketpair().unwrap();
-                tokio::spawn(work(near));
+                tokio::spawn(work(near, Arc::clone(&count)));
                 let answer = ParentToRole::AuthWorker { error: None };
                 order.responder.reply(&answer, Some(far)).unwrap();
             }
         });
-        Arc::new(Accounts::new(&parent))
+        (Arc::new(Accounts::new(&parent)), left)
     }
 
-    async fn work(channel: std::os::fd::OwnedFd) {
+    async fn work(channel: std::os::fd::OwnedFd, left: Arc<AtomicUsize>) {
         let (_link, mut asked) = Link::<AuthToLookup, LookupToAuth>::open(channel, 1).unwrap();
         let Some(question) = asked.recv().await else { return };
         let LookupToAuth::Check { password, .. } = question.message;
         let checked = match &password.0[..] {
-            b"slow" => std::future::pending().await,
+            b"slow" => {
+                assert!(asked.recv().await.is_none());
+                left.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             b"broken" => Err("no directory".to_owned()),
             other => Ok(other == b"right"),
         };
@@ -150,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_says_whether_a_password_is_right() {
-        let accounts = accounts(3);
+        let (accounts, _) = accounts(3);
         for (sent, expected) in [
             ("right", Ok(true)),
             ("wrong", Ok(false)),
@@ -165,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn workers_that_hang_hold_up_only_their_own_checks() {
-        let accounts = accounts(usize::MAX);
+        let (accounts, left) = accounts(usize::MAX);
         let check = |sent: &'static str| {
             let accounts = Arc::clone(&accounts);
             tokio::spawn(
@@ -186,5 +199,13 @@ mod tests {
             assert_eq!(task.await.unwrap(), Err("the check takes too long".to_owned()));
         }
         assert_eq!(check("right").await.unwrap(), Ok(true));
+        // Nothing of them is kept until they end.
+        for _ in 0..100_000 {
+            if left.load(Ordering::Relaxed) >= WORKERS {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{left:?}");
     }
 }

@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq as _;
 use yescrypt::Yescrypt;
 use zeroize::Zeroizing;
 
-use crate::proto::scram::{SCHEME, Verifier};
+use crate::proto::scram::{Cost, SCHEME, Verifier};
 
 /// Bytes of memory that a check may take (yescrypt, scrypt, Argon2).
 const MEMORY: u64 = 256 * 1024 * 1024;
@@ -95,6 +95,29 @@ pub(in crate::lookup) fn fits(
         Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
         Err(_) => Err(HashError::Damaged),
     }
+}
+
+/// What decides how long the check of a hash takes: hashes of one kind cost the same.
+///
+/// # Errors
+/// The text is no hash, or one that is not computed.
+pub(super) fn kind(hash: &str) -> Result<String, HashError> {
+    if form(hash)? == Form::Scram {
+        let verifier: Verifier = hash.parse().map_err(|_| HashError::Damaged)?;
+        let Cost { iterations, salt } = verifier.cost();
+        return Ok(format!("{SCHEME}${iterations}:{salt}"));
+    }
+    let Some((name, rest)) = hash.strip_prefix('$').and_then(|rest| rest.split_once('$')) else {
+        // The count of rounds stands behind the `_`.
+        return Ok(hash.get(..5).filter(|begin| begin.starts_with('_')).unwrap_or("").to_owned());
+    };
+    let parts = rest.split('$');
+    let cost: Vec<&str> = match name {
+        "7" => rest.get(..11).into_iter().collect(),
+        "y" | "gy" | "sha1" | "2a" | "2b" | "2x" | "2y" => parts.take(1).collect(),
+        _ => parts.take_while(|part| part.contains('=')).collect(),
+    };
+    Ok(format!("${name}${}", cost.join("$")))
 }
 
 fn system(hash: &str, password: &[u8], crypt: &Crypt) -> Result<bool, HashError> {
@@ -339,6 +362,45 @@ mod tests {
             assert_eq!(fits(&hash, b"secret", None), Ok(true), "{hash}");
             assert_eq!(fits(&hash, b"Secret", None), Ok(false), "{hash}");
         }
+    }
+
+    #[test]
+    fn hashes_of_one_kind_cost_the_same() {
+        let verifier = |salt: &[u8], iterations| {
+            Verifier::derive(b"secret", salt, iterations).unwrap().to_string()
+        };
+        let argon2 = |costs: &str, salt: &str| {
+            format!("$argon2id$v=19${costs}${salt}$AAAAAAAAAAAAAAAAAAAAAA")
+        };
+        let bcrypt =
+            |cost| format!("$2b${cost}$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW");
+        let gnu = |name: &str, salt: &str| {
+            format!("${name}${salt}$0gBD67sgmJgRX3RZ6wHHO7sHimQEWGCWN85o4Twogh2")
+        };
+        let cases: [(String, String, bool); 17] = [
+            (KNOWN[0].1.to_owned(), KNOWN[0].2.to_owned(), true),
+            (gnu("y$j75", "one"), gnu("y$j75", "other"), true),
+            (gnu("y$j75", "salt"), gnu("y$j9T", "salt"), false),
+            (gnu("y$j75", "salt"), gnu("gy$j75", "salt"), false),
+            ("$6$one$x".into(), "$6$other$y".into(), true),
+            ("$6$salt$x".into(), "$5$salt$x".into(), false),
+            ("$6$salt$x".into(), "$6$rounds=2000$salt$x".into(), false),
+            ("$6$rounds=2000$one$x".into(), "$6$rounds=2000$other$x".into(), true),
+            (bcrypt("05"), bcrypt("06"), false),
+            (bcrypt("05"), bcrypt("05").replace("abc", "cba"), true),
+            (argon2("m=64,t=2,p=1", "c2FsdHNhbHQ"), argon2("m=64,t=2,p=1", "c2FsdHNhbHU"), true),
+            (argon2("m=64,t=2,p=1", "c2FsdHNhbHQ"), argon2("m=64,t=3,p=1", "c2FsdHNhbHQ"), false),
+            (verifier(b"salt", 5), verifier(b"tlas", 5), true),
+            (verifier(b"salt", 5), verifier(b"salt", 6), false),
+            (verifier(b"salt", 5), verifier(b"salts", 5), false),
+            ("abNANd1rDfiNc".into(), "xyNANd1rDfiNc".into(), true),
+            ("_J9..saltLXKE4peqNCg".into(), "_K9..saltLXKE4peqNCg".into(), false),
+        ];
+        for (one, other, same) in cases {
+            assert_eq!(kind(&one).unwrap() == kind(&other).unwrap(), same, "{one} {other}");
+        }
+        assert_eq!(kind("secret"), Err(HashError::Unknown));
+        assert_eq!(kind("SCRAM-SHA-256$x"), Err(HashError::Damaged));
     }
 
     #[test]

@@ -99,8 +99,8 @@ impl Limiter {
         }
     }
 
-    /// A check has failed that somebody else has made.
-    pub(in crate::lookup) fn count(&mut self, now: Duration, address: IpAddr) {
+    /// A check has failed.
+    fn count(&mut self, now: Duration, address: IpAddr) {
         let network = network(address);
         if !self.addresses.contains_key(&network) {
             self.make_room(now);

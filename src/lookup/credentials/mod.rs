@@ -3,7 +3,7 @@
 //! Nothing of it is done in the loop of the role: hashes are computed on [`checks`]' threads,
 //! accounts are checked by processes ([`accounts`]). Wrong passwords are answered after a random time
 //! of up to a second, which holds no thread, and counted by address ([`limit`]). A user who is not
-//! there costs as much as one who is ([`samples`]). Which forms of hashes there are is in [`hash`].
+//! there costs as much as one who is ([`survey`]). Which forms of hashes there are is in [`hash`].
 //!
 //! Limits: [`UNDER_WAY`] logins at once, those that are being delayed included; what is beyond fails
 //! temporarily. Sessions of the control socket do not log in, and have no address to count.
@@ -12,15 +12,17 @@ mod accounts;
 mod checks;
 mod hash;
 mod limit;
-mod samples;
-mod verifiers;
+mod survey;
 
+use std::any::Any;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use platform::crypt::Crypt;
+use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
@@ -29,18 +31,23 @@ use self::accounts::Accounts;
 use self::checks::Checks;
 use self::hash::HashError;
 use self::limit::{Admission, Limiter};
-use self::samples::{Hash, Samples};
-pub(super) use self::verifiers::Verifiers;
+pub(super) use self::survey::Survey;
+use self::survey::{Hash, Surveys};
 use crate::config::TableId;
 use crate::ipc::message::lookup::{Credentials as Verdict, Password};
+use crate::ipc::seal::Key;
 use crate::model::envelope::Source;
 use crate::process::ParentLink;
-use crate::proto::scram::Verifier;
+use crate::proto::scram::{Cost, Verifier};
 
 /// Logins at once.
 const UNDER_WAY: usize = 2048;
 /// A rejection is delayed by less than this many microseconds.
 const LONGEST_DELAY: u32 = 1_000_000;
+/// What the key is for that decides about users who are not there.
+const NOBODY: &str = "pillarbox nobody 1";
+/// What is computed where no hash has been seen: the form and cost of new ones.
+const INVENTED: &str = "$y$j9T$inventedinvented$0gBD67sgmJgRX3RZ6wHHO7sHimQEWGCWN85o4Twogh2";
 
 /// What the role prepares before it is confined.
 #[derive(Debug)]
@@ -66,26 +73,25 @@ pub(super) struct Logins {
     crypt: Arc<Option<Crypt>>,
     checks: Checks,
     accounts: Accounts,
-    samples: Samples,
+    surveys: Surveys,
+    /// Decides about users who are not there.
+    secret: Zeroizing<[u8; 32]>,
 }
 
 impl Logins {
-    /// Has accounts checked by way of `parent`. Must be called in a runtime.
-    ///
-    /// # Errors
-    /// The system has no random numbers.
-    pub(super) fn new(parent: &ParentLink, prepared: Prepared) -> Result<Self, getrandom::Error> {
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)?;
-        Ok(Self {
+    /// Has accounts checked by way of `parent`. What users are told who are not there, follows from
+    /// `key`: it is to be the same one in every lookup role of a daemon. Must be called in a runtime.
+    pub(super) fn new(parent: &ParentLink, prepared: Prepared, key: &Key) -> Self {
+        Self {
             begun: Instant::now(),
             limiter: Mutex::default(),
             free: Semaphore::new(UNDER_WAY),
             crypt: Arc::new(prepared.crypt),
             checks: Checks::new(prepared.threads),
             accounts: Accounts::new(parent),
-            samples: Samples::new(secret),
-        })
+            surveys: Surveys::default(),
+            secret: key.derived_bytes(NOBODY),
+        }
     }
 
     /// What a client is told whose password is checked by `check`.
@@ -154,33 +160,64 @@ impl Logins {
         }
     }
 
-    /// Checks a password against the hash of a user, or for the same time if there is none.
+    /// What a table is like whose contents these are, by `look`.
+    pub(super) async fn survey<T: Any + Send + Sync>(
+        &self,
+        table: TableId,
+        contents: Arc<T>,
+        look: impl FnOnce(&T) -> Survey + Send + 'static,
+    ) -> Arc<Survey> {
+        self.surveys.of(table, contents, look).await
+    }
+
+    /// What a table is like that cannot be looked through, as far as it has shown; `hash` is the one
+    /// that it shows now.
+    pub(super) async fn seen(
+        &self,
+        table: TableId,
+        hash: Option<&Zeroizing<String>>,
+    ) -> Arc<Survey> {
+        if let Some(hash) = hash {
+            self.surveys.learn(table, hash).await;
+        }
+        self.surveys.seen(table).await
+    }
+
+    /// Checks a password against the hash of a user, or for the same time if there is none. `survey`
+    /// is what the user's table is like.
     ///
     /// # Errors
     /// The hash is none that can be checked, in words: nobody has this password.
     pub(super) async fn check_hash(
         &self,
-        table: TableId,
+        survey: &Survey,
         user: &str,
         hash: Option<Zeroizing<String>>,
         password: Password,
     ) -> Result<Verdict, HashError> {
-        let known = hash.map(Arc::new);
-        if let Some(hash) = &known {
-            self.samples.remember(table, hash);
-        }
-        let exists = known.is_some();
-        let hash = known.unwrap_or_else(|| self.samples.for_nobody(table, user));
-        match self.fits(hash, password.clone()).await {
-            Some(Ok(fits)) if exists && fits => Ok(Verdict::Accepted),
-            Some(Ok(_)) => Ok(Verdict::Rejected),
-            Some(Err(error)) => {
-                // Nothing was computed: something else is, whatever comes of it.
-                let _spent = self.fits(self.samples.for_nobody(table, ""), password).await;
-                if exists { Err(error) } else { Ok(Verdict::Rejected) }
-            }
+        let Some(hash) = hash else { return Ok(self.spend(survey, user, password).await) };
+        match self.fits(Arc::new(hash), password.clone()).await {
+            Some(Ok(true)) => Ok(Verdict::Accepted),
+            Some(Ok(false)) => Ok(Verdict::Rejected),
+            // Nothing was computed.
+            Some(Err(error)) => match self.spend(survey, user, password).await {
+                Verdict::Failed => Ok(Verdict::Failed),
+                _ => Err(error),
+            },
             None => Ok(Verdict::Failed),
         }
+    }
+
+    /// Takes as long as the check of a wrong password.
+    async fn spend(&self, survey: &Survey, user: &str, password: Password) -> Verdict {
+        let kind = survey.kind_of(self.number(user));
+        let hash = kind.map_or_else(invented, |kind| Arc::clone(kind.hash()));
+        let spent = match self.fits(hash, password.clone()).await {
+            // This system cannot compute those either.
+            Some(Err(_)) => self.fits(invented(), password).await,
+            spent => spent,
+        };
+        if spent.is_none() { Verdict::Failed } else { Verdict::Rejected }
     }
 
     async fn fits(&self, hash: Hash, password: Password) -> Option<Result<bool, HashError>> {
@@ -195,34 +232,50 @@ impl Logins {
         }
     }
 
-    /// The verifier that a hash is, or one for a user who has none.
+    /// The verifier that a user has, or one that no password fits for a user who is not there; `None`
+    /// for a user with a hash of another form, and for as many of those who are not there as there
+    /// are of these. `survey` is what the user's table is like.
     pub(super) fn verifier(
         &self,
-        table: TableId,
+        survey: &Survey,
         user: &str,
-        hash: Option<Zeroizing<String>>,
-    ) -> Verifier {
-        let known = hash.map(Arc::new);
-        if let Some(hash) = &known {
-            self.samples.remember(table, hash);
+        hash: Option<&Zeroizing<String>>,
+    ) -> Option<Verifier> {
+        // Made in any case: it takes a moment that can be measured.
+        let cost = match survey.kind_of(self.number(user)) {
+            Some(kind) => kind.cost(),
+            None => Some(Cost::default()),
+        };
+        let invented = Verifier::invented(&self.secret, user, cost.unwrap_or_default());
+        match hash {
+            Some(hash) => match hash.parse() {
+                Ok(verifier) => Some(verifier),
+                Err(_) if hash::kind(hash).is_ok() => None,
+                // Nobody can log in with that: it is as if the user was not there.
+                Err(_) => cost.map(|_| invented),
+            },
+            None => cost.map(|_| invented),
         }
-        let verifier = known.and_then(|hash| hash.parse().ok());
-        verifier.unwrap_or_else(|| self.samples.verifier(table, user))
     }
 
-    /// Whether hashes of this table have been seen.
-    pub(super) fn has_samples(&self, table: TableId) -> bool {
-        self.samples.has(table)
-    }
-
-    /// A user of this table has this hash.
-    pub(super) fn remember(&self, table: TableId, hash: Zeroizing<String>) {
-        self.samples.remember(table, &Arc::new(hash));
+    /// A number that only the secret and the name decide.
+    fn number(&self, user: &str) -> u64 {
+        let mut block = Zeroizing::new([0; 64]);
+        block[..32].copy_from_slice(&*self.secret);
+        let mut mac = Hmac::<Sha256>::new((&*block).into());
+        mac.update(b"kind\0");
+        mac.update(user.as_bytes());
+        let code: [u8; 32] = mac.finalize().into_bytes().into();
+        u64::from_be_bytes(*code.first_chunk().unwrap_or(&[0; 8]))
     }
 
     fn limiter(&self) -> MutexGuard<'_, Limiter> {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn invented() -> Hash {
+    Arc::new(Zeroizing::new(INVENTED.to_owned()))
 }
 
 /// A check under way, which ends whatever happens to it.

@@ -1,20 +1,20 @@
 //! Logins: what tables and programs are asked for them, and whether a user may be a sender.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use super::Lookup;
 use crate::config::{TableId, TableSource};
 use crate::ipc::blob::Blob;
-use crate::ipc::message::lookup::{Credentials as Verdict, Password};
+use crate::ipc::message::lookup::{Credentials as Verdict, Password, VerifierAnswer};
+use crate::lookup::credentials::Survey;
 use crate::model::ReversePath;
 use crate::model::envelope::Source;
-use crate::proto::scram::{SCHEME, Verifier};
+use crate::proto::scram::SCHEME;
 use crate::table::process::RequestError;
 use crate::table::value::BadValue;
-use crate::table::{Answer, Question, Service, value};
-
-/// Entries of a map that are read to see what its hashes are like.
-const SAMPLES: usize = 64;
+use crate::table::{Answer, Map, Question, Service, Table, value};
 
 impl Lookup {
     /// What a client is told that sends a user and a password.
@@ -38,6 +38,7 @@ impl Lookup {
         // A table has no other text.
         let user = std::str::from_utf8(user).unwrap_or_default();
         if self.is_program(table) {
+            // As it was sent.
             match self.ask_program(table, user, &password).await {
                 Ok(true) => return Verdict::Accepted,
                 Ok(false) => return Verdict::Rejected,
@@ -48,14 +49,13 @@ impl Lookup {
                 }
             }
         }
-        let Ok(hash) = self.hash_of(table, user).await else { return Verdict::Failed };
-        if hash.is_none() && !self.logins.has_samples(table) {
-            self.look_at(table).await;
-        }
-        match self.logins.check_hash(table, user, hash, password).await {
+        let user = user.to_ascii_lowercase();
+        let Ok(hash) = self.hash_of(table, &user).await else { return Verdict::Failed };
+        let survey = self.survey(table, hash.as_ref()).await;
+        match self.logins.check_hash(&survey, &user, hash, password).await {
             Ok(verdict) => verdict,
             Err(error) => {
-                self.warn_about(table, user, &error);
+                self.warn_about(table, &user, &error);
                 Verdict::Rejected
             }
         }
@@ -76,50 +76,38 @@ impl Lookup {
         }
     }
 
-    /// The text form of a user's verifier, or of one that no password fits.
+    /// What there is to prove for a user.
     pub(super) async fn verifier(
         &self,
         table: TableId,
         user: &str,
         source: Source,
-    ) -> Result<String, ()> {
-        let user = user.to_ascii_lowercase();
-        // What is refused anyway need not be looked up.
-        let hash = match self.logins.refuses(source) {
-            true => None,
-            false => self.hash_of(table, &user).await?,
-        };
-        if hash.is_none() && !self.logins.has_samples(table) {
-            self.look_at(table).await;
+    ) -> VerifierAnswer {
+        if self.logins.refuses(source) {
+            return VerifierAnswer::Limited;
         }
-        Ok(self.logins.verifier(table, &user, hash).to_string())
+        let user = user.to_ascii_lowercase();
+        let Ok(hash) = self.hash_of(table, &user).await else { return VerifierAnswer::Failed };
+        let survey = self.survey(table, hash.as_ref()).await;
+        match self.logins.verifier(&survey, &user, hash.as_ref()) {
+            Some(verifier) => VerifierAnswer::Found(Zeroizing::new(verifier.to_string())),
+            None => VerifierAnswer::Missing,
+        }
     }
 
-    /// Whether everybody in a table has a verifier. Of what programs hold that is not known.
+    /// Whether somebody in a table has a verifier. Of what programs hold that is not known.
     pub(super) async fn offers_scram(&self, table: TableId) -> bool {
-        let is_verifier = |text: &str| {
-            let hash = login_hash(text);
-            hash.is_ok_and(|hash| hash.parse::<Verifier>().is_ok())
-        };
+        !self.is_program(table) && self.survey(table, None).await.has_verifiers()
+    }
+
+    /// What the hashes of a table are like; `hash` is one of them.
+    async fn survey(&self, table: TableId, hash: Option<&Zeroizing<String>>) -> Arc<Survey> {
         if let Some(entries) = self.tables.get(table) {
-            return self.verifiers.of(table, &entries, || {
-                let all = entries
-                    .keys()
-                    .all(|key| entries.value(&key).is_some_and(|text| is_verifier(&text)));
-                all && !entries.is_empty()
-            });
+            return self.logins.survey(table, entries, survey_of_table).await;
         }
         match self.maps.open_now(table).await {
-            Some(map) => self.verifiers.of(table, &map, || {
-                let (mut some, mut all) = (false, true);
-                let read = map.each(|_, text| {
-                    some = true;
-                    all = is_verifier(text);
-                    all
-                });
-                read.is_ok() && some && all
-            }),
-            None => false,
+            Some(map) => self.logins.survey(table, map, survey_of_map).await,
+            None => self.logins.seen(table, hash).await,
         }
     }
 
@@ -140,12 +128,12 @@ impl Lookup {
         allows(&text, sender, self.setup.config.smtp.sub_address_delimiter)
     }
 
-    /// The hash of a user; `None` if there is no such user.
+    /// The hash of a user, whose name is in lower case; `None` if there is no such user.
     async fn hash_of(&self, table: TableId, user: &str) -> Result<Option<Zeroizing<String>>, ()> {
-        let key = user.to_ascii_lowercase();
-        if key.is_empty() {
+        if user.is_empty() {
             return Ok(None);
         }
+        let key = user.to_owned();
         let question = Question::Value { table, service: Service::Credentials, key };
         match self.answer_to(&question).await {
             Answer::Value(Some(text)) => {
@@ -162,25 +150,6 @@ impl Lookup {
         }
     }
 
-    /// Sees what the hashes of a table are like, once.
-    async fn look_at(&self, table: TableId) {
-        let mut seen = Vec::new();
-        if let Some(entries) = self.tables.get(table) {
-            let keys: Vec<String> = entries.keys().take(SAMPLES).collect();
-            seen.extend(keys.iter().filter_map(|key| login_hash(&entries.value(key)?).ok()));
-        } else if let Some(map) = self.maps.open_now(table).await {
-            let read = map.each(|_, text| {
-                seen.extend(login_hash(text));
-                seen.len() < SAMPLES
-            });
-            // What was read before an error will do.
-            let _partly = read;
-        }
-        for hash in seen {
-            self.logins.remember(table, hash);
-        }
-    }
-
     fn is_program(&self, table: TableId) -> bool {
         let source = self.setup.config.table(table).map(|table| &table.source);
         matches!(source, Some(TableSource::Program { .. }))
@@ -190,6 +159,33 @@ impl Lookup {
         let name = self.setup.config.table(table).map_or("", |table| table.name.as_str());
         let user = user.escape_debug();
         tracing::warn!("warn: user credentials lookup fail for {name}:{user}: {reason}");
+    }
+}
+
+fn survey_of_table(entries: &Table) -> Survey {
+    let mut survey = Survey::default();
+    for key in entries.keys() {
+        if let Some(text) = entries.value(&key) {
+            note(&mut survey, &text);
+        }
+    }
+    survey
+}
+
+fn survey_of_map(map: &Map) -> Survey {
+    let mut survey = Survey::default();
+    let read = map.each(|_, text| {
+        note(&mut survey, text);
+        true
+    });
+    // What was read before an error will do.
+    let _partly = read;
+    survey
+}
+
+fn note(survey: &mut Survey, text: &str) {
+    if let Ok(hash) = login_hash(text) {
+        survey.note(&hash);
     }
 }
 

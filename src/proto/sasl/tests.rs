@@ -29,6 +29,17 @@ fn mechanisms_have_names_in_any_case() {
     }
 }
 
+#[test]
+fn what_may_be_credentials_is_no_name() {
+    for name in ["PLAIN", "plain", "SCRAM-SHA-256-PLUS", "X_OWN", "9"] {
+        assert!(is_mechanism_name(name.as_bytes()), "{name}");
+    }
+    let long = "X".repeat(21);
+    for other in ["", "AGFsaWNlAHNlY3JldA==", "YWxpY2U", "a+b", "PLAIN\tX", "\u{e9}", &long] {
+        assert!(!is_mechanism_name(other.as_bytes()), "{other}");
+    }
+}
+
 // Proves: the responses of smtp cases 172 to 177.
 #[test]
 fn plain_is_one_response() {

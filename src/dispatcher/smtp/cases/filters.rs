@@ -442,6 +442,7 @@ fn credentials_are_never_told() {
         (0, "AUTH PLAIN x", "AUTH PLAIN ********"),
         (0, "AUTH LOGIN YWxpY2U=", "AUTH LOGIN ********"),
         (0, "AUTH\tLOGIN\tYWxpY2U=", "AUTH LOGIN ********"),
+        (0, "AUTH AGFsaWNlAHNlY3JldA==", "AUTH ********"),
         (0, "AUTH LOGIN", "AUTH LOGIN"),
     ];
     for (number, sent, expected) in cases {

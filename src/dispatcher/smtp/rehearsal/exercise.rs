@@ -7,7 +7,7 @@ use super::filtering::FilterPlan;
 use super::{Rehearsal, Script, route};
 use crate::config::{FilterId, Senders, TableId, TlsMode};
 use crate::dispatcher::smtp::{
-    AuthSettings, Authenticated, Ending, Expansion, Peer, Refusal, Settings, TlsOffer,
+    AuthSettings, Authenticated, Ending, Expansion, NoVerifier, Peer, Refusal, Settings, TlsOffer,
 };
 use crate::model::limits::BODY_IN_MEMORY;
 use crate::proto::reply::MAX_LINE;
@@ -88,10 +88,13 @@ impl<'a> Plan<'a> {
         let script = Script {
             authenticate: |asked| verdict(asked.password.first().copied()),
             count: |accepted| verdict(accepted.then_some(b'a')),
-            verifier: |user| {
-                Verifier::derive(user.as_bytes(), b"salt", 1)
+            verifier: |user| match user.bytes().next() {
+                Some(b'f') => Err(NoVerifier::Failed),
+                Some(b'l') => Err(NoVerifier::Limited),
+                Some(b'm') => Err(NoVerifier::Missing),
+                _ => Verifier::derive(user.as_bytes(), b"salt", 1)
                     .map(|verifier| verifier.to_string())
-                    .map_err(drop)
+                    .map_err(|_| NoVerifier::Failed),
             },
             allow: |asked| match asked.sender.as_str().bytes().next() {
                 Some(b'n') => Some(false),

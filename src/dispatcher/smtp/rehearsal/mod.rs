@@ -14,8 +14,8 @@ use jiff::Timestamp;
 
 use super::{
     Action, Answer, Authenticate, Authenticated, CheckSender, Commit, Ending, ExpandRecipient,
-    Expansion, FoundVerifier, InputBuffer, Lease, LogEvent, Peer, Refusal, Session, SessionId,
-    Settings,
+    Expansion, FoundVerifier, InputBuffer, Lease, LogEvent, NoVerifier, Peer, Refusal, Session,
+    SessionId, Settings,
 };
 use crate::ipc::seal::{Key, Sealed};
 use crate::model::MessageId;
@@ -32,7 +32,7 @@ pub struct Script {
     /// What a proof of SCRAM comes to.
     pub count: fn(bool) -> Authenticated,
     /// The verifier of a user.
-    pub verifier: fn(&str) -> Result<String, ()>,
+    pub verifier: fn(&str) -> Result<String, NoVerifier>,
     /// Whether a user may send from an address.
     pub allow: fn(&CheckSender) -> Option<bool>,
     /// The answer to each RCPT.
@@ -56,7 +56,7 @@ impl Default for Script {
             count: |accepted| {
                 if accepted { Authenticated::Accepted } else { Authenticated::Rejected }
             },
-            verifier: |_| Err(()),
+            verifier: |_| Err(NoVerifier::Failed),
             allow: |_| Some(true),
             expand: |_| Expansion::Accepted(vec![route()]),
             handshake: Ok(secured()),
@@ -251,7 +251,7 @@ impl Rehearsal {
             },
             Action::FindVerifier { request, user } => {
                 let found = (self.script.verifier)(&user);
-                let found = found.map(|text| FoundVerifier { text, nonce: [7; 18] });
+                let found = found.map(|text| FoundVerifier { text: text.into(), nonce: [7; 18] });
                 self.session.answer(Answer::Verifier(request, found));
             }
             Action::Flush => self.written.append(&mut self.output),
