@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use platform::Role;
+use platform::process::{Signal, ignore_signals};
 use tokio::sync::mpsc;
 
 use crate::ipc::blocking::{Channel, ChannelError};
@@ -152,6 +153,10 @@ fn begin<P, F>(
 where
     F: Future<Output = ()>,
 {
+    // A terminal and service managers send them to everyone. They are for the parent, which ends the
+    // roles in order; a role leaves when its channel closes.
+    ignore_signals(&[Signal::HangUp, Signal::Interrupt, Signal::Terminate])
+        .map_err(|source| StartError::Prepare { what: "signals".to_owned(), source })?;
     let descriptor = inherited(PARENT_CHANNEL)?;
     let setup = read_setup(&descriptor)?;
     log::set_verbose(setup.switches.verbose);
