@@ -13,13 +13,24 @@ use crate::ipc::message::spawner::{
     Account, FilterOrder, ParentToSpawner, SpawnerToParent, UserAnswer,
 };
 
-/// The groups that filter programs have instead of their users'.
+/// The groups that filter programs have instead of their users', by the numbers of the programs.
 ///
-/// Asked once, when the daemon starts: later a look-up could take long. A group that does not exist
-/// was refused when the configuration was read.
-pub(super) fn groups(config: &Config) -> Arc<[Option<u32>]> {
-    let group = |process: &Process| group_by_name(process.group.as_deref()?).ok().flatten();
-    config.processes.iter().map(group).collect()
+/// Asked when the configuration is read: later a look-up could take long. A group that does not exist
+/// was refused then.
+#[derive(Clone, Debug, Default)]
+pub struct FilterGroups(Arc<[Option<u32>]>);
+
+impl FilterGroups {
+    /// Those of the programs in `config`.
+    pub fn of(config: &Config) -> Self {
+        let group = |process: &Process| group_by_name(process.group.as_deref()?).ok().flatten();
+        Self(config.processes.iter().map(group).collect())
+    }
+
+    /// That of one program, if it has one of its own.
+    fn group(&self, process: u32) -> Option<u32> {
+        self.0.get(process as usize).copied().flatten()
+    }
 }
 
 impl Offices {
@@ -64,7 +75,7 @@ impl Offices {
             Some(name) => Some(self.filter_user(name).await?),
             None => self.setup.daemon.clone(),
         };
-        let own_group = self.filter_groups.get(number as usize).copied().flatten();
+        let own_group = self.filter_groups.group(number);
         if let (Some(name), None) = (group, own_group) {
             return Err(format!("no such group: {name}"));
         }
