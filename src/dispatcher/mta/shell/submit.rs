@@ -84,7 +84,10 @@ impl Mta {
             return Err("No auth table for relaying");
         }
         if parsed.scheme.demands_tls() {
-            tracing::warn!("warn: TLS is not supported yet, so nothing is sent to {url}");
+            tracing::warn!(
+                "warn: TLS is not supported yet, so nothing is sent to {url}: \
+                 smtp+notls:// sends in clear text"
+            );
             return Err("TLS is not supported yet");
         }
         Ok(RelayKey::smart_host(&parsed, Arc::clone(action)))
