@@ -141,10 +141,10 @@ mod tests {
     fn the_kernel_shows_the_title_and_the_environment_stays() {
         let child = crate::process::run_in_child(|| {
             let before = env::vars_os().count();
+            let title = format!("{}: [priv]", program_name());
             let prepared = prepare().is_full() && set("[priv]").is_full();
             let shown = fs::read("/proc/self/cmdline").unwrap_or_default();
             let name = fs::read("/proc/self/comm").unwrap_or_default();
-            let title = format!("{}: [priv]", program_name());
             let shown = shown.split(|byte| *byte == 0).next().unwrap_or_default();
             let right = [prepared, shown == title.as_bytes(), name == b"[priv]\n"];
             i32::from(right != [true; 3] || env::vars_os().count() != before)
