@@ -7,8 +7,8 @@ use crate::dispatcher::mta::action::{RelayAction, Target};
 use crate::dispatcher::mta::body::Body;
 use crate::dispatcher::mta::fixture::envelope;
 use crate::dispatcher::mta::limits::Family;
-use crate::dispatcher::mta::url::RelayUrl;
 use crate::model::{Envelope, EnvelopeId, ReversePath};
+use crate::table::relay_url::RelayUrl;
 
 fn action(target: Target) -> Arc<RelayAction> {
     Arc::new(RelayAction {

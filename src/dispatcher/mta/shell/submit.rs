@@ -8,7 +8,7 @@ use crate::dispatcher::mta::RelayJob;
 use crate::dispatcher::mta::action::{RelayAction, RelayKey, Target};
 use crate::dispatcher::mta::directory::{Event, NoEntry};
 use crate::dispatcher::mta::relay::Pushed;
-use crate::dispatcher::mta::url::RelayUrl;
+use crate::table::relay_url::RelayUrl;
 
 impl Mta {
     /// Takes envelopes. Those of one message should come in one call, so that they share a
