@@ -95,13 +95,13 @@ impl Context {
 
 /// Reads the memory of this process, where the system tells.
 #[derive(Debug)]
-pub struct Memory(Option<platform::disk::MemoryProbe>);
+pub struct Memory(Option<platform::memory::MemoryProbe>);
 
 impl Memory {
     /// Opens what is read later; to be called before the process is confined.
     #[must_use]
     pub fn open() -> Self {
-        Self(platform::disk::MemoryProbe::open().ok())
+        Self(platform::memory::MemoryProbe::open().ok())
     }
 
     /// The counters given, with the memory of this process.
