@@ -8,6 +8,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use common::filter_program::FilterProgram;
 use common::peer::{Peer, message};
 use common::process;
 use common::server::{Server, free_address};
@@ -122,4 +123,55 @@ fn nobody_is_refused_while_the_configuration_is_reloaded() {
     server.wait_for_log("configuration reloaded, generation 4");
     assert!(clients.join().unwrap() > 10);
     server.maildir("one.example").wait_for(10, SOON);
+}
+
+#[test]
+fn a_filter_that_a_reload_brings_has_the_group_it_is_configured_with() {
+    let server = Server::start(&config("", "one.example"));
+    let own = nix::unistd::Gid::from_raw(server.account().gid);
+    let group = nix::unistd::Group::from_gid(own).unwrap().unwrap().name;
+    let filter = FilterProgram::install(&server, "f1");
+    filter.registers("register|report|smtp-in|link-connect\n");
+    let program = server.path("filter-test").display().to_string();
+    let file = server.path("f1").display().to_string();
+    let more = format!("filter f1 proc-exec \"{program} {file}\" group \"{group}\"");
+    let text = config(&more, "one.example");
+    let text = text.replacen("@LISTEN@\n", "", 1).replacen(
+        "table users",
+        "@LISTEN@ filter f1\ntable users",
+        1,
+    );
+    write(&server, &text);
+    process::send(server.parent(), Signal::SIGHUP);
+    server.wait_for_log("configuration reloaded, generation 2");
+    wait_until("the new set serves through the filter", SOON, || {
+        Peer::greeted(server.address()).is_ok_and(|mut peer| {
+            let sent = peer.submit("a@b.example", &["x@one.example"], &message("filtered"));
+            sent.is_ok_and(|reply| reply.code == 250)
+        })
+    });
+}
+
+#[test]
+fn a_reload_between_two_sets_begins_one_set_and_not_two() {
+    let server = Server::start(&config("", "one.example"));
+    // The pauses before the next set: none, 50 ms, 100, 200, 400, 800.
+    for _ in 0..6 {
+        process::send(server.role("dispatcher").pid, Signal::SIGKILL);
+        let queue = server.role("queue");
+        process::wait_until_gone(&[queue]);
+    }
+    wait_until("only the spawner is left", SOON, || {
+        process::children(server.parent()).iter().all(|process| process.name == "spawner")
+    });
+    process::send(server.parent(), Signal::SIGHUP);
+    server.wait_for_log("configuration reloaded, generation 2");
+    server.accept(&["x@one.example"], &message("after"));
+    server.maildir("one.example").wait_for(1, SOON);
+    let mut before = process::children(server.parent());
+    std::thread::sleep(Duration::from_secs(2));
+    let mut after = process::children(server.parent());
+    before.sort_by_key(|process| process.pid);
+    after.sort_by_key(|process| process.pid);
+    assert_eq!(before, after, "a second set was begun");
 }

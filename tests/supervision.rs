@@ -251,6 +251,24 @@ fn a_daemon_that_is_told_to_leave_leaves_nothing_behind() {
     }
 }
 
+/// As a terminal does at Ctrl-C or when it is closed, and a service manager that stops a group.
+#[test]
+fn signals_that_everyone_gets_are_for_the_parent_alone() {
+    let mut server = Server::start(DELIVER);
+    let roles = process::children(server.parent());
+    assert_eq!(roles.len(), 7, "{roles:?}");
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        for role in &roles {
+            process::send(role.pid, signal);
+        }
+    }
+    server.accept(&["alice@example.org"], &message("still"));
+    server.maildir("alice").wait_for(1, SOON);
+    assert!(roles.iter().all(|role| process::is_alive(role.pid)), "{}", server.log());
+    assert!(server.stop().success());
+    process::wait_until_gone(&roles);
+}
+
 #[test]
 fn all_roles_with_one_credit_and_small_buffers_make_progress() {
     let server = Server::start_with(DELIVER, &["--channel-credits", "1"]);

@@ -260,6 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn space_is_less_than_the_whole() {
+        let space = Dir::open(Path::new("/")).unwrap().space().unwrap();
+        assert!(space.total_bytes > 1 << 20);
+        assert!(space.free_bytes <= space.total_bytes);
+        assert!(space.free_inodes <= space.total_inodes);
+    }
+
+    #[test]
     fn files_are_made_listed_renamed_and_removed() {
         let scratch = Scratch::new("names");
         let root = Dir::open(&scratch.0).unwrap();

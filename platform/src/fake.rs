@@ -12,8 +12,8 @@ use nix::sys::socket::{AddressFamily, SockType};
 
 use crate::Host;
 use crate::auth::{Attempt, Verdict};
-use crate::disk::{Memory, MemoryProbe};
 use crate::mbox::MboxConvention;
+use crate::memory::{Memory, MemoryProbe};
 use crate::os::Os;
 use crate::paths::{Paths, Places};
 use crate::peer::Peer;

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockType};
 
 use crate::auth::{Attempt, Verdict, pam};
-use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
+use crate::memory::MemoryProbe;
 use crate::os::Os;
 use crate::paths::{Paths, Places};
 use crate::peer::Peer;

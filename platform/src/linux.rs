@@ -26,8 +26,8 @@ use nix::sys::socket::{AddressFamily, SockType, getsockopt, sockopt};
 use nix::unistd::Gid;
 
 use crate::auth::{Attempt, Verdict, pam, shadow};
-use crate::disk::{Memory, MemoryProbe};
 use crate::mbox::MboxConvention;
+use crate::memory::{Memory, MemoryProbe};
 use crate::os::Os;
 use crate::paths::{Paths, Places};
 use crate::peer::Peer;

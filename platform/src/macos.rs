@@ -13,8 +13,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, sockopt};
 use nix::unistd::{Gid, Group};
 
 use crate::auth::{Attempt, Verdict, pam};
-use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
+use crate::memory::MemoryProbe;
 use crate::os::Os;
 use crate::paths::{Paths, Places};
 use crate::peer::Peer;

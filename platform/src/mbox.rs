@@ -27,7 +27,7 @@ use crate::{Host, Os};
 pub struct MboxConvention {
     /// A file called `MAILBOX.lock` beside it: [`DotLock`].
     pub dot_lock: bool,
-    /// flock(2) of the mailbox: [`crate::disk::lock_exclusive`].
+    /// flock(2) of the mailbox.
     pub flock: bool,
     /// Directory of the mailboxes.
     pub spool: PathBuf,

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use nix::sys::socket::{AddressFamily, SockType};
 
 use crate::auth::{Attempt, Verdict, pam};
-use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
+use crate::memory::MemoryProbe;
 use crate::os::Os;
 use crate::paths::{Paths, Places};
 use crate::peer::Peer;

@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockType};
 
 use crate::auth::{Attempt, Verdict, bsd as bsd_auth};
-use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
+use crate::memory::MemoryProbe;
 use crate::os::Os;
 use crate::paths::{Paths, Places};
 use crate::peer::Peer;

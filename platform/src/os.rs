@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use nix::sys::socket::{AddressFamily, SockType};
 
 use crate::auth::{Attempt, Verdict};
-use crate::disk::MemoryProbe;
 use crate::mbox::MboxConvention;
+use crate::memory::MemoryProbe;
 use crate::paths::Paths;
 use crate::peer::Peer;
 use crate::role::Role;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use platform::disk::MemoryProbe;
+use platform::memory::MemoryProbe;
 use platform::privilege::{self, Identity};
 use platform::process::{ExitStatus, end_in, run_in_child, wait_for};
 use platform::sandbox::{self, Confinement};
@@ -312,8 +312,8 @@ fn use_files(directory: &Path) -> io::Result<()> {
     file.sync_data()?;
     file.set_len(2)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    require(platform::disk::lock_exclusive(file.as_fd())?)?;
-    platform::disk::file_space(file.as_fd())?;
+    file.try_lock()?;
+    platform::dir::Dir::open(directory)?.space()?;
     // SAFETY: takes numbers only.
     unsafe {
         result(libc::posix_fallocate(file.as_raw_fd(), 0, 65536))?;

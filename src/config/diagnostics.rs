@@ -102,13 +102,13 @@ impl Diagnostic {
         Self { severity: Severity::Error, place: Some(place), message: message.into(), hint: None }
     }
 
-    /// A part of the language that has no effect yet.
-    pub(super) fn unsupported(place: Place, what: &str) -> Self {
+    /// A part of the language that has no effect yet, and what can be done without it.
+    pub(super) fn unsupported(place: Place, what: &str, instead: &str) -> Self {
         Self {
             severity: Severity::Unsupported,
             place: Some(place),
             message: format!("{what}: not supported yet"),
-            hint: None,
+            hint: Some(instead.to_owned()),
         }
     }
 

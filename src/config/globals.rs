@@ -17,6 +17,8 @@ const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 
 /// What a delay looks like.
 pub(super) const DELAY_HINT: &str = "a delay is a number of at least 1 and one of s, m, h, d";
+/// Instead of compression and encryption.
+const AS_IT_COMES: &str = "leave the line out: this version keeps messages as they come";
 
 /// The keys of `mda limit`.
 const MDA_LIMITS: [&str; 5] =
@@ -65,12 +67,12 @@ impl Parser<'_> {
             }
             "compression" => {
                 self.config.queue.compression = true;
-                self.unsupported(span, "queue compression");
+                self.unsupported(span, "queue compression", AS_IT_COMES);
             }
             _ => {
                 let key = self.accept_text();
                 self.config.queue.encryption = Some(self.queue_key(key)?);
-                self.unsupported(span, "queue encryption");
+                self.unsupported(span, "queue encryption", AS_IT_COMES);
             }
         }
         Ok(())

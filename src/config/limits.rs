@@ -191,12 +191,6 @@ impl Limit {
     pub const fn get(self) -> Option<u32> {
         self.0
     }
-
-    /// Whether `count` is all that is allowed, so that one more would be too many.
-    #[must_use]
-    pub fn is_reached(self, count: usize) -> bool {
-        self.0.is_some_and(|number| count >= number as usize)
-    }
 }
 
 impl From<i64> for Limit {

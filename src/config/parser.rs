@@ -57,7 +57,7 @@ pub(super) struct Parser<'a> {
     pub config: Config,
     pub diagnostics: Diagnostics,
     /// What has no effect yet; said after everything that is wrong.
-    unsupported: Vec<(Span, String)>,
+    unsupported: Vec<(Span, String, String)>,
     /// Reserved words that could have stood where the next token stands.
     expected: Vec<&'static str>,
     /// What the names so far stand for.
@@ -97,9 +97,9 @@ impl<'a> Parser<'a> {
                 self.lexer.input().enter(path, text);
                 while self.line() {}
                 self.check_whole();
-                for (span, what) in std::mem::take(&mut self.unsupported) {
+                for (span, what, instead) in std::mem::take(&mut self.unsupported) {
                     let place = self.place(span);
-                    self.diagnostics.push(Diagnostic::unsupported(place, &what));
+                    self.diagnostics.push(Diagnostic::unsupported(place, &what, &instead));
                 }
             }
             Err(error) => self
@@ -167,7 +167,8 @@ impl<'a> Parser<'a> {
         };
         if self.peek().kind != TokenKind::Other(b'=') {
             if OWN_STATEMENTS.contains(&name.as_str()) {
-                self.unsupported(first.span, name);
+                let instead = "leave the line out: this version does without it";
+                self.unsupported(first.span, name, instead);
                 return self.skip_statement();
             }
             if let Some(meant) = nearest(&name, STATEMENTS) {
@@ -397,9 +398,10 @@ impl Parser<'_> {
         }
     }
 
-    /// Notes that a part of the language has no effect yet, so that it is never ignored.
-    pub fn unsupported(&mut self, span: Span, what: impl Into<String>) {
-        self.unsupported.push((span, what.into()));
+    /// Notes that a part of the language has no effect yet, so that it is never ignored, and what can
+    /// be done `instead`.
+    pub fn unsupported(&mut self, span: Span, what: impl Into<String>, instead: impl Into<String>) {
+        self.unsupported.push((span, what.into(), instead.into()));
     }
 
     /// Takes the next token and notes a syntax error at it.

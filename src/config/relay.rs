@@ -56,7 +56,11 @@ impl Parser<'_> {
             }
         }
         for (span, word) in unsupported {
-            self.unsupported(span, format!("relay {word}"));
+            let instead = match word {
+                "auth" => format!("without `{word}`, mail goes out without logging in"),
+                _ => format!("without `{word}`, mail goes out in clear text"),
+            };
+            self.unsupported(span, format!("relay {word}"), instead);
         }
         // The action gets this index when it is complete.
         let index = self.config.actions.len();
@@ -205,7 +209,8 @@ impl Parser<'_> {
             (!plain).then(|| text.clone())
         });
         if let Some(url) = unsupported {
-            self.unsupported(span, format!("relay {word} {url}"));
+            let instead = "this version sends by `smtp://` and `smtp+notls://`, in clear text";
+            self.unsupported(span, format!("relay {word} {url}"), instead);
         }
     }
 }

@@ -71,7 +71,7 @@ fn answer(options: &Options, output: &mut impl io::Write) -> Result<(), ExplainE
     let config = read_configuration(options, &places)?;
     let words = options.explain.as_deref().unwrap_or_default();
     let request = Request::parse(words, &config)?;
-    let sources = Sources::new(&config, configured_file, &system_account);
+    let sources = Sources::new(&config, |path| configured_file(path.as_ref()), &system_account);
     let daemon = daemon_user(options.state.is_some() && !is_root())?;
     let libexec = places.libexec.to_string_lossy();
     let describer = Describer {

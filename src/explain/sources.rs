@@ -116,7 +116,7 @@ impl<'a> Sources<'a> {
                     _ => Ok(Contents::Forward(forward::read(home, account.uid))),
                 }
             }
-            Reading::Include { path } => match configured_file(path) {
+            Reading::Include { path } => match configured_file(path.as_ref()) {
                 Ok(text) if text.len() > INCLUDED_LIST => {
                     Ok(Contents::Include(IncludedList::TooLarge))
                 }

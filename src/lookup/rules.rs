@@ -6,15 +6,16 @@
 //!
 //! Source: smtpd.conf(5) on `match`.
 
-use std::cell::OnceCell;
+mod criterion;
+mod texts;
 
 use serde::{Deserialize, Serialize};
 
+use self::criterion::{Test, test};
+use self::texts::{Subject, Texts};
 use super::address::Address;
-use crate::config::{
-    ActionId, Config, Decision, Destination, LocalAddress, Login, Rule, Source, TableId, TableMatch,
-};
-use crate::table::few::{FewTables, Key};
+use crate::config::{ActionId, Config, Decision, LocalAddress, Rule, TableId};
+use crate::table::few::FewTables;
 use crate::table::{Answer, Question, Service};
 
 /// What rules may ask about a session.
@@ -132,16 +133,6 @@ impl Watch for Unwatched {
     fn decided(&mut self, _: usize, _: Word, _: bool) {}
 }
 
-/// What is made for tables, each once.
-#[derive(Clone, Debug, Default)]
-struct Texts {
-    client: OnceCell<String>,
-    recipient: OnceCell<String>,
-    sender: OnceCell<String>,
-    /// By [`Subject`].
-    keys: [OnceCell<Option<Box<Key>>>; Subject::COUNT],
-}
-
 /// A question to a table. Within one search a subject has one text.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -164,80 +155,6 @@ struct About<'a> {
 /// How many answers are kept: few tables are named in many rules.
 const MAX_LEARNT: usize = 16;
 
-/// What a table is asked about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Subject {
-    /// The address of the client.
-    Client,
-    /// Its name.
-    ClientName,
-    /// The domain of the recipient.
-    Domain,
-    /// The argument of HELO or EHLO.
-    Helo,
-    /// Who has logged in.
-    Login,
-    /// The recipient.
-    Recipient,
-    /// The envelope sender.
-    Sender,
-    /// The tag of the listener.
-    Tag,
-}
-
-impl Subject {
-    /// How many there are.
-    const COUNT: usize = Self::Tag as usize + 1;
-}
-
-impl Texts {
-    /// What tables of a few entries are looked through for; `None` where they have to be asked. But for
-    /// regular expressions a subject is always compared under the same service.
-    fn key(
-        &self,
-        few: &FewTables,
-        asked: Asked,
-        session: &Session,
-        recipient: Recipient<'_>,
-    ) -> Option<&Key> {
-        let Asked { service, subject, .. } = asked;
-        if service == Service::Regex {
-            return None;
-        }
-        let made = self
-            .keys
-            .get(subject as usize)?
-            .get_or_init(|| few.key(service, self.of(subject, session, recipient)).map(Box::new));
-        made.as_deref()
-    }
-
-    fn of<'a>(
-        &'a self,
-        subject: Subject,
-        session: &'a Session,
-        recipient: Recipient<'a>,
-    ) -> &'a str {
-        match subject {
-            Subject::Client => match &session.client {
-                Client::Address(address) if !recipient.internal => {
-                    self.client.get_or_init(|| address.to_string())
-                }
-                _ => LOCAL,
-            },
-            Subject::ClientName => session.client_name.as_deref().unwrap_or_default(),
-            Subject::Domain => &recipient.address.domain,
-            Subject::Helo => &session.helo,
-            Subject::Login => session.login.as_deref().unwrap_or_default(),
-            Subject::Recipient => self.recipient.get_or_init(|| recipient.address.to_string()),
-            Subject::Sender => self.sender.get_or_init(|| session.sender.to_string()),
-            Subject::Tag => &session.tag,
-        }
-    }
-}
-
-/// The client that is this machine itself, as tables name it.
-const LOCAL: &str = "local";
-
 /// The criteria in the order in which they are tried.
 const CRITERIA: [Word; 8] = [
     Word::Tag,
@@ -249,18 +166,6 @@ const CRITERIA: [Word; 8] = [
     Word::MailFrom,
     Word::RcptTo,
 ];
-
-/// What a criterion says.
-enum Test {
-    /// Nothing: it is not written.
-    Absent,
-    /// This, whether it is negated or not.
-    Known(bool),
-    /// This, before negation.
-    Plain { negated: bool, holds: bool },
-    /// A table knows, before negation.
-    Table { negated: bool, test: TableMatch, service: Service, subject: Subject },
-}
 
 impl Search {
     /// A search that begins with the first rule.
@@ -425,100 +330,6 @@ impl Search {
             Decision::Reject => Verdict::Reject { rule: self.rule },
         }
     }
-}
-
-/// Applies a criterion of a rule to a session and a recipient.
-#[inline(always)] // `word` is a constant where it is called
-fn test(word: Word, rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
-    match word {
-        Word::Tag => tag(rule),
-        Word::From => from(rule, session, recipient),
-        Word::For => to(rule, recipient),
-        Word::Helo => helo(rule),
-        Word::Auth => auth(rule, session),
-        Word::Tls => tls(rule, session),
-        Word::MailFrom => mail_from(rule),
-        Word::RcptTo => rcpt_to(rule),
-    }
-}
-
-fn tag(rule: &Rule) -> Test {
-    let Some(tag) = &rule.tag else { return Test::Absent };
-    contains(tag.negated, tag.test, Service::String, Subject::Tag)
-}
-
-/// `from`. Its negation does not turn everything round: who has no name is not "someone else by
-/// name", and what an expansion produced has no client.
-fn from(rule: &Rule, session: &Session, recipient: Recipient<'_>) -> Test {
-    let negated = rule.from.negated;
-    let plain = |holds| Test::Plain { negated, holds };
-    let local = recipient.internal || session.client == Client::Socket;
-    match rule.from.test {
-        Source::Any => plain(true),
-        Source::Local if local => plain(true),
-        Source::Local => contains(negated, LOCAL_HOST, Service::Netaddr, Subject::Client),
-        Source::Socket | Source::Name(None) if recipient.internal => Test::Known(false),
-        Source::Socket => plain(session.client == Client::Socket),
-        Source::Name(None) => plain(session.client_name.is_some()),
-        Source::Name(Some(_)) if recipient.internal => plain(false),
-        Source::Name(Some(test)) => match &session.client_name {
-            None => Test::Known(false),
-            Some(_) => contains(negated, test, Service::Domain, Subject::ClientName),
-        },
-        Source::Src(test) => contains(negated, test, Service::Netaddr, Subject::Client),
-    }
-}
-
-fn to(rule: &Rule, recipient: Recipient<'_>) -> Test {
-    let negated = rule.to.negated;
-    let domain = &recipient.address.domain;
-    match rule.to.test {
-        // No pattern matches an empty domain, not even that of all domains.
-        Destination::Any => Test::Plain { negated, holds: !domain.is_empty() },
-        Destination::Local => contains(negated, LOCAL_NAMES, Service::Domain, Subject::Domain),
-        Destination::Domain(test) => contains(negated, test, Service::Domain, Subject::Domain),
-    }
-}
-
-fn helo(rule: &Rule) -> Test {
-    let Some(helo) = &rule.helo else { return Test::Absent };
-    contains(helo.negated, helo.test, Service::Domain, Subject::Helo)
-}
-
-fn auth(rule: &Rule, session: &Session) -> Test {
-    let Some(auth) = &rule.auth else { return Test::Absent };
-    match (auth.test, &session.login) {
-        (Login::User(test), Some(login)) => {
-            let mail = login.contains('@');
-            let service = if mail { Service::Mailaddr } else { Service::String };
-            contains(auth.negated, test, service, Subject::Login)
-        }
-        (_, login) => Test::Plain { negated: auth.negated, holds: login.is_some() },
-    }
-}
-
-fn tls(rule: &Rule, session: &Session) -> Test {
-    let Some(tls) = &rule.tls else { return Test::Absent };
-    Test::Plain { negated: tls.negated, holds: session.tls }
-}
-
-fn mail_from(rule: &Rule) -> Test {
-    let Some(sender) = &rule.mail_from else { return Test::Absent };
-    contains(sender.negated, sender.test, Service::Mailaddr, Subject::Sender)
-}
-
-fn rcpt_to(rule: &Rule) -> Test {
-    let Some(wanted) = &rule.rcpt_to else { return Test::Absent };
-    contains(wanted.negated, wanted.test, Service::Mailaddr, Subject::Recipient)
-}
-
-const LOCAL_HOST: TableMatch = TableMatch { table: TableId::LOCALHOST, regex: false };
-const LOCAL_NAMES: TableMatch = TableMatch { table: TableId::LOCALNAMES, regex: false };
-
-/// A test that a table decides; of regular expressions whatever it is about.
-fn contains(negated: bool, test: TableMatch, service: Service, subject: Subject) -> Test {
-    let service = if test.regex { Service::Regex } else { service };
-    Test::Table { negated, test, service, subject }
 }
 
 #[cfg(test)]

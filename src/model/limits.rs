@@ -36,5 +36,3 @@ pub const FILTER_LINES: usize = 32 * 1024;
 pub const RECEIVED_HEADERS: usize = 100;
 /// Default of `smtp max-message-size`, in bytes.
 pub const MESSAGE_SIZE: u64 = 36_700_160;
-/// Default of `queue ttl`.
-pub const QUEUE_TTL: Duration = Duration::from_secs(4 * 86_400);

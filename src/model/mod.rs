@@ -6,6 +6,8 @@
 pub mod address;
 pub mod dns;
 pub mod envelope;
+#[cfg(test)]
+pub mod fixture;
 pub mod id;
 pub mod limits;
 pub mod mailbox;

@@ -8,6 +8,7 @@
 //! crash.
 
 mod background;
+mod directories;
 mod options;
 mod pki;
 mod prepare;

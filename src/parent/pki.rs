@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -18,10 +19,11 @@ use crate::tls::{client, key};
 /// Largest file of keys or certificates, in bytes: bundles of authorities have some hundred KiB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// Opens a file for a role, unless it is still the `known` one. `rootless` says that keys belong to
-/// whoever runs the server.
+/// Opens a file for a role, unless it is still the `known` one. Relative names begin at `directory`;
+/// `rootless` says that keys belong to whoever runs the server.
 pub fn open(
     config: &Config,
+    directory: &Path,
     file: PkiFile,
     known: Option<FileVersion>,
     rootless: bool,
@@ -29,12 +31,13 @@ pub fn open(
     let Some((path, kind)) = path_of(config, file) else {
         return (MapAnswer::Failed("no such entry".to_owned()), None);
     };
+    let path = directory.join(path);
     let opened = || {
         let read = |error: io::Error| KeyFileProblem::Unreadable(error);
-        if known.is_some() && Some(version(&std::fs::metadata(path).map_err(read)?)) == known {
+        if known.is_some() && Some(version(&std::fs::metadata(&path).map_err(read)?)) == known {
             return Ok(None);
         }
-        let file = open_regular(path).map_err(read)?;
+        let file = open_regular(&path).map_err(read)?;
         check(&file, kind, rootless)?;
         let version = version(&file.metadata().map_err(read)?);
         Ok::<_, KeyFileProblem>(Some((version, file)))
@@ -42,7 +45,7 @@ pub fn open(
     match opened() {
         Ok(None) => (MapAnswer::Same, None),
         Ok(Some((version, file))) => (MapAnswer::Opened(version), Some(file.into())),
-        Err(problem) => (MapAnswer::Failed(format!("{path}: {problem}")), None),
+        Err(problem) => (MapAnswer::Failed(format!("{}: {problem}", path.display())), None),
     }
 }
 
@@ -79,8 +82,8 @@ pub fn check(file: &File, kind: KeyFile, rootless: bool) -> Result<(), KeyFilePr
 ///
 /// # Errors
 /// Says why not.
-pub fn check_pair(certificate: &str, key_file: &str) -> Result<(), String> {
-    let read = |path: &str| read(path).map_err(|error| format!("{path}: {error}"));
+pub fn check_pair(certificate: &Path, key_file: &Path) -> Result<(), String> {
+    let read = |path: &Path| read(path).map_err(|error| format!("{}: {error}", path.display()));
     key::check_pair(&read(certificate)?, &read(key_file)?).map_err(|error| error.to_string())
 }
 
@@ -88,13 +91,13 @@ pub fn check_pair(certificate: &str, key_file: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// Says why not.
-pub fn check_authorities(path: &str) -> Result<(), String> {
+pub fn check_authorities(path: &Path) -> Result<(), String> {
     let text = read(path).map_err(|error| error.to_string())?;
     client::authorities(&text).map(drop).map_err(|error| error.to_string())
 }
 
 /// The content of a file, erased when it is dropped.
-fn read(path: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = open_regular(path)?;
     // With room for all of it, so that no part stays behind where the vector was before it grew.
     let room = file.metadata()?.len().min(MAX_FILE) as usize;
@@ -107,6 +110,7 @@ fn read(path: &str) -> io::Result<Zeroizing<Vec<u8>>> {
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
 
     use platform::Role;
 
@@ -125,14 +129,14 @@ mod tests {
     fn a_role_gets_the_files_of_the_configuration_that_only_the_server_may_change() {
         let directory = tempfile::tempdir().unwrap();
         let made = certificate(Kind::P256, "mx.example.org");
-        let certificate = write(&directory.path().join("cert"), &made.certificate, 0o644);
+        write(&directory.path().join("cert"), &made.certificate, 0o644);
         let key = write(&directory.path().join("key"), &made.key, 0o600);
-        let text = format!("pki x cert \"{certificate}\" key \"{key}\"\nmatch reject\n");
+        let text = format!("pki x cert \"cert\" key \"{key}\"\nmatch reject\n");
         let mut files = Files::main(text);
-        files.add(&certificate, "");
+        files.add("cert", "");
         files.add(&key, "");
         let config = files.reading(&[]).config;
-        let open = |file, known| super::open(&config, file, known, true);
+        let open = |file, known| super::open(&config, directory.path(), file, known, true);
         let (MapAnswer::Opened(version), Some(_)) = open(PkiFile::Key(0), None) else {
             panic!("the key is not opened");
         };
@@ -166,13 +170,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let one = certificate(Kind::P256, "mx.example.org");
         let other = certificate(Kind::P256, "mx.example.org");
-        let file = |name: &str, text: &str| write(&directory.path().join(name), text, 0o600);
+        let file = |name: &str, text: &str| {
+            PathBuf::from(write(&directory.path().join(name), text, 0o600))
+        };
         let (certificate, key) = (file("cert", &one.certificate), file("key", &one.key));
         let wrong = file("wrong", &other.key);
         assert_eq!(check_pair(&certificate, &key), Ok(()));
         let problem = "the key does not belong to the certificate";
         assert_eq!(check_pair(&certificate, &wrong), Err(problem.to_owned()));
         assert_eq!(check_authorities(&certificate), Ok(()));
-        assert!(check_authorities(&key).is_err() && check_authorities("/nonexistent").is_err());
+        assert!(
+            check_authorities(&key).is_err()
+                && check_authorities(Path::new("/nonexistent")).is_err()
+        );
     }
 }

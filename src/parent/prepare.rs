@@ -4,17 +4,18 @@
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use platform::Role;
 use platform::privilege::is_root;
-use platform::users::{group_by_name, user_by_name, user_by_uid};
+use platform::users::{user_by_name, user_by_uid};
 use zeroize::Zeroizing;
 
+use super::directories::make_directories;
 use super::options::{Options, Pausable};
 use super::reload::{Again, Next};
+use super::requests::FilterGroups;
 use super::surroundings::{Files, Machine};
 use crate::config::{self, Config, Endpoint, Reading, Secret};
 use crate::ipc::message::lookup::ROUTE_KEY;
@@ -23,7 +24,7 @@ use crate::ipc::message::spawner::{Account, OfflineOrder, SpawnerSetup};
 use crate::ipc::message::worker::{HELPERS, JOB_KEY};
 use crate::ipc::seal::Key;
 use crate::paths::Places;
-use crate::process::{DAEMON_USER, QUEUE_USER};
+use crate::process::DAEMON_USER;
 
 /// Requests and notices under way in each direction between two roles.
 const CREDITS: u32 = 4096;
@@ -57,6 +58,10 @@ pub enum PrepareError {
 pub struct Prepared {
     /// The configuration.
     pub config: Arc<Config>,
+    /// The groups of its filter programs.
+    pub filter_groups: FilterGroups,
+    /// Where the daemon was started: relative names in the configuration begin there.
+    pub directory: PathBuf,
     /// Bound sockets, by index of their listener.
     pub listeners: Vec<(u32, OwnedFd)>,
     /// The control socket.
@@ -74,6 +79,8 @@ pub struct Prepared {
     /// Size of the socket buffers between roles, if not the system's.
     pub channel_buffer: Option<usize>,
     route_key: Key,
+    /// Sockets that only the roles have that are about to leave.
+    leaving: Vec<(Endpoint, OwnedFd)>,
     places: Places,
     options: Options,
 }
@@ -154,8 +161,11 @@ pub fn prepare(options: &Options) -> Result<Option<Prepared>, PrepareError> {
         rootless,
     };
     Ok(Some(Prepared {
+        filter_groups: FilterGroups::of(&config),
+        directory: current_directory(),
         config: Arc::new(config),
         listeners,
+        leaving: Vec::new(),
         control_socket,
         program: platform::process::current_executable().map_err(system("own program"))?,
         setup,
@@ -198,24 +208,43 @@ impl Prepared {
     /// # Errors
     /// There is no descriptor left for the copy of a socket.
     pub fn again(&self) -> io::Result<Again> {
-        let mut bound = Vec::with_capacity(self.listeners.len());
+        let mut bound = Vec::with_capacity(self.listeners.len() + self.leaving.len());
         for (index, socket) in &self.listeners {
             if let Some(listener) = self.config.listeners.get(*index as usize) {
                 bound.push((listener.endpoint.clone(), socket.try_clone()?));
             }
         }
-        Ok(Again { options: self.options.clone(), places: self.places.clone(), bound })
+        for (endpoint, socket) in &self.leaving {
+            bound.push((endpoint.clone(), socket.try_clone()?));
+        }
+        Ok(Again {
+            options: self.options.clone(),
+            places: self.places.clone(),
+            directory: self.directory.clone(),
+            bound,
+        })
     }
 
-    /// Takes a configuration for the next set of roles. Sockets that it does not listen on are
-    /// closed with the present set.
+    /// Takes a configuration for the next set of roles. Sockets that it does not listen on stay bound
+    /// until then: the configuration after it may name them again.
     pub fn adopt(&mut self, next: Next) {
+        for (index, socket) in std::mem::replace(&mut self.listeners, next.listeners) {
+            let Some(listener) = self.config.listeners.get(index as usize) else { continue };
+            if next.config.listeners.iter().all(|other| other.endpoint != listener.endpoint) {
+                self.leaving.push((listener.endpoint.clone(), socket));
+            }
+        }
         self.setup.generation += 1;
         self.setup.server_name.clone_from(&next.config.server_name);
         self.spawner_setup.server_name.clone_from(&next.config.server_name);
         self.setup.config = next.config.clone();
         self.config = Arc::new(next.config);
-        self.listeners = next.listeners;
+        self.filter_groups = next.filter_groups;
+    }
+
+    /// Closes the sockets of roles that have left.
+    pub fn let_go(&mut self) {
+        self.leaving.clear();
     }
 
     /// Tells whoever waits for it that the service is there.
@@ -324,7 +353,7 @@ fn with_absolute_path(options: &Options) -> Result<Options, PrepareError> {
 /// # Errors
 /// It has errors, which were printed, or cannot be read for what the system lacks.
 pub fn read_configuration(options: &Options, places: &Places) -> Result<Config, PrepareError> {
-    let Reading { config, diagnostics } = read(options, places)?;
+    let Reading { config, diagnostics } = read(options, places, &current_directory())?;
     eprint!("{}", diagnostics.render(io::stderr().is_terminal()));
     let refused =
         if options.explain.is_some() { diagnostics.has_errors() } else { diagnostics.are_fatal() };
@@ -337,20 +366,31 @@ pub fn read_configuration(options: &Options, places: &Places) -> Result<Config, 
     Ok(config)
 }
 
+/// Where relative names begin; where there is none any more, at the root.
+fn current_directory() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+}
+
 /// Reads the configuration that `options` name, with everything that there is to say about it.
+/// Relative names of files begin at `directory`.
 ///
 /// # Errors
 /// It cannot be read for what the system lacks.
-pub(super) fn read(options: &Options, places: &Places) -> Result<Reading, PrepareError> {
+pub(super) fn read(
+    options: &Options,
+    places: &Places,
+    directory: &Path,
+) -> Result<Reading, PrepareError> {
     let path = options.config_file.as_ref().unwrap_or(&places.config_file);
     let path = text_of(path)?;
     let mut machine = Machine::new(&places.mailname).map_err(system("network interfaces"))?;
     let rootless = options.state.is_some() && !is_root();
-    let mut files = Files { libexec: Helpers::find(places).directory, rootless };
+    let libexec = Helpers::find(places).directory;
+    let mut files = Files { directory: directory.to_owned(), libexec, rootless };
     Ok(config::read(&path, &mut files, &mut machine, &options.defines))
 }
 
-// Sockets and directories.
+// Sockets.
 
 /// The sockets of all listeners: those that are `bound` already, and new ones.
 ///
@@ -373,82 +413,4 @@ pub(super) fn bind(
         listeners.push((index, socket));
     }
     Ok(listeners)
-}
-
-fn make_directories(
-    places: &Places,
-    state: Option<&Path>,
-    rootless: bool,
-) -> Result<(), PrepareError> {
-    let (queue_user, queue_group) = if rootless {
-        (platform::privilege::effective_uid(), platform::privilege::effective_gid())
-    } else {
-        let account = user_by_name(QUEUE_USER).map_err(system(format!("account {QUEUE_USER}")))?;
-        let account = account.ok_or_else(|| {
-            PrepareError::Refused(format!("unknown user {QUEUE_USER}: the package creates it"))
-        })?;
-        let group = group_by_name(QUEUE_USER).map_err(system(format!("group {QUEUE_USER}")))?;
-        (account.uid, group.unwrap_or(account.gid))
-    };
-    let own = (platform::privilege::effective_uid(), platform::privilege::effective_gid());
-    if let Some(state) = state {
-        make_directory(state, 0o711, own)?;
-        make_directory(&state.join("run"), 0o711, own)?;
-        make_directory(&state.join("etc"), 0o755, own)?;
-    }
-    let group = if rootless { own.1 } else { 0 };
-    make_directory(&places.spool, 0o711, (own.0, group))?;
-    for name in ["log", "large", "corrupt", "policy"] {
-        make_directory(&places.spool.join(name), 0o700, (queue_user, queue_group))?;
-    }
-    make_directory(&places.spool.join("offline"), 0o770, (own.0, queue_group))?;
-    make_lock(&places.spool.join("lock"), (queue_user, queue_group))?;
-    make_directory(&places.empty, 0o555, own)
-}
-
-/// Makes a directory with this mode and owner, or checks that it has them.
-fn make_directory(path: &Path, mode: u32, owner: (u32, u32)) -> Result<(), PrepareError> {
-    let name = path.display().to_string();
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system(&*name))?;
-            if is_root() {
-                chown(path, Some(owner.0), Some(owner.1)).map_err(system(&*name))?;
-            }
-            return Ok(());
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(system(name)(error)),
-    }
-    let found = fs::symlink_metadata(path).map_err(system(&*name))?;
-    if !found.is_dir() {
-        return Err(PrepareError::Refused(format!("{name} is not a directory")));
-    }
-    if found.uid() != owner.0 {
-        let wanted = user_by_uid(owner.0).ok().flatten();
-        let wanted = wanted.map_or_else(|| owner.0.to_string(), |account| account.name);
-        return Err(PrepareError::Refused(format!("{name} is not owned by {wanted}")));
-    }
-    // What others may write is no place for mail; narrower than asked for is the owner's choice.
-    let too_wide = found.permissions().mode() & 0o777 & !mode & 0o022;
-    if too_wide != 0 {
-        return Err(PrepareError::Refused(format!("{name} must not be writable by others")));
-    }
-    Ok(())
-}
-
-/// Makes the file that the queue locks, in a directory that it may not write itself.
-fn make_lock(path: &Path, owner: (u32, u32)) -> Result<(), PrepareError> {
-    let name = path.display().to_string();
-    match fs::OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(file) => {
-            file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(system(&*name))?;
-            if is_root() {
-                chown(path, Some(owner.0), Some(owner.1)).map_err(system(&*name))?;
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(system(name)(error)),
-    }
 }

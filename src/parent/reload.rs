@@ -7,9 +7,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use super::options::Options;
 use super::prepare::{self, PrepareError, system};
+use super::requests::FilterGroups;
 use crate::config::{Config, Endpoint, Reading};
 use crate::paths::Places;
 
@@ -20,6 +22,8 @@ pub struct Again {
     pub options: Options,
     /// Where things are.
     pub places: Places,
+    /// Where the daemon was started: relative names in the configuration begin there.
+    pub directory: PathBuf,
     /// Sockets that are bound already.
     pub bound: Vec<(Endpoint, OwnedFd)>,
 }
@@ -29,6 +33,8 @@ pub struct Again {
 pub struct Next {
     /// The configuration.
     pub config: Config,
+    /// The groups of its filter programs.
+    pub filter_groups: FilterGroups,
     /// Bound sockets, by index of their listener.
     pub listeners: Vec<(u32, OwnedFd)>,
     /// What there is to say about the configuration, a line each.
@@ -39,9 +45,22 @@ pub struct Next {
 #[derive(Debug)]
 pub struct Refused(pub Vec<String>);
 
+impl Refused {
+    /// For one reason.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self(vec![reason.into()])
+    }
+}
+
 impl From<PrepareError> for Refused {
     fn from(error: PrepareError) -> Self {
-        Self(vec![error.to_string()])
+        Self::because(error.to_string())
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::because(error.to_string())
     }
 }
 
@@ -52,7 +71,8 @@ impl Again {
     /// # Errors
     /// The configuration cannot be used; nothing has changed.
     pub fn read(&self) -> Result<Next, Refused> {
-        let Reading { config, diagnostics } = prepare::read(&self.options, &self.places)?;
+        let Reading { config, diagnostics } =
+            prepare::read(&self.options, &self.places, &self.directory)?;
         let remarks = diagnostics.iter().map(ToString::to_string).collect();
         if diagnostics.are_fatal() {
             return Err(Refused(remarks));
@@ -61,7 +81,8 @@ impl Again {
             return Err(PrepareError::NoName.into());
         }
         let listeners = prepare::bind(&config, |endpoint| self.bound_already(endpoint))?;
-        Ok(Next { config, listeners, remarks })
+        let filter_groups = FilterGroups::of(&config);
+        Ok(Next { config, filter_groups, listeners, remarks })
     }
 
     fn bound_already(&self, endpoint: &Endpoint) -> Result<Option<OwnedFd>, PrepareError> {

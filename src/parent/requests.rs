@@ -5,10 +5,13 @@
 
 mod filters;
 
+pub use filters::FilterGroups;
+
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +49,9 @@ pub struct Offices {
     config: Arc<Config>,
     job_key: Key,
     setup: SpawnerSetup,
-    /// The groups of filter programs that have one of their own, in the configuration's order.
-    filter_groups: Arc<[filters::OwnGroup]>,
+    filter_groups: FilterGroups,
+    /// Where the daemon was started.
+    directory: PathBuf,
 }
 
 impl Offices {
@@ -59,14 +63,18 @@ impl Offices {
             config: Arc::clone(&prepared.config),
             job_key: prepared.job_key.clone(),
             setup: prepared.spawner_setup.clone(),
-            filter_groups: filters::groups(&prepared.config),
+            filter_groups: prepared.filter_groups.clone(),
+            directory: prepared.directory.clone(),
         }
     }
 
-    /// Answers for another configuration from now on.
-    pub fn adopt(&mut self, prepared: &Prepared) {
+    /// Answers for this configuration from now on; whether it is another one than before.
+    pub fn adopt(&mut self, prepared: &Prepared) -> bool {
+        let another = !Arc::ptr_eq(&self.config, &prepared.config);
         self.config = Arc::clone(&prepared.config);
         self.setup = prepared.spawner_setup.clone();
+        self.filter_groups = prepared.filter_groups.clone();
+        another
     }
 
     /// Answers one request, in a task of its own if it takes time.
@@ -86,7 +94,8 @@ impl Offices {
                 }
                 RoleToParent::OpenPki { file, known } => {
                     let rootless = offices.setup.rootless;
-                    let (answer, file) = pki::open(&offices.config, file, known, rootless);
+                    let Offices { config, directory, .. } = &offices;
+                    let (answer, file) = pki::open(config, directory, file, known, rootless);
                     (ParentToRole::Pki(answer), file)
                 }
                 RoleToParent::LookUpUser { name } => {
@@ -400,7 +409,8 @@ pub(super) fn version(file: &Metadata) -> FileVersion {
 }
 
 /// Opens a regular file without waiting for anything, as a pipe or a device would have it.
-pub fn open_regular(path: &str) -> io::Result<File> {
+pub fn open_regular(path: impl AsRef<Path>) -> io::Result<File> {
+    let path = path.as_ref();
     let before = std::fs::metadata(path)?;
     if before.file_type().is_fifo() || before.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

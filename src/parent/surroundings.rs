@@ -19,7 +19,7 @@ const MAX_FILE: u64 = 512 * 1024 * 1024;
 ///
 /// # Errors
 /// It cannot be opened or read, or is no file.
-pub fn configured_file(path: &str) -> io::Result<Vec<u8>> {
+pub fn configured_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -28,6 +28,8 @@ pub fn configured_file(path: &str) -> io::Result<Vec<u8>> {
 /// Hands in configured files.
 #[derive(Debug)]
 pub(super) struct Files {
+    /// Where relative names begin.
+    pub directory: PathBuf,
     /// Directory of helper programs.
     pub libexec: PathBuf,
     /// Whether the daemon runs under an ordinary user, to whom its keys belong.
@@ -36,12 +38,12 @@ pub(super) struct Files {
 
 impl SourceReader for Files {
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
-        configured_file(path)
+        configured_file(&self.directory.join(path))
     }
 
     fn read_head(&mut self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        open_regular(path)?.take(HEAD as u64).read_to_end(&mut bytes)?;
+        open_regular(self.directory.join(path))?.take(HEAD as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -50,16 +52,16 @@ impl SourceReader for Files {
     }
 
     fn key_file(&mut self, path: &str, kind: KeyFile) -> Result<(), KeyFileProblem> {
-        let file = open_regular(path).map_err(KeyFileProblem::Unreadable)?;
+        let file = open_regular(self.directory.join(path)).map_err(KeyFileProblem::Unreadable)?;
         pki::check(&file, kind, self.rootless)
     }
 
     fn key_pair(&mut self, certificate: &str, key: &str) -> Result<(), String> {
-        pki::check_pair(certificate, key)
+        pki::check_pair(&self.directory.join(certificate), &self.directory.join(key))
     }
 
     fn authorities(&mut self, path: &str) -> Result<(), String> {
-        pki::check_authorities(path)
+        pki::check_authorities(&self.directory.join(path))
     }
 }
 

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use platform::Role;
+use platform::process::{Signal, ignore_signals};
 use tokio::sync::mpsc;
 
 use crate::ipc::blocking::{Channel, ChannelError};
@@ -94,13 +95,13 @@ impl Context {
 
 /// Reads the memory of this process, where the system tells.
 #[derive(Debug)]
-pub struct Memory(Option<platform::disk::MemoryProbe>);
+pub struct Memory(Option<platform::memory::MemoryProbe>);
 
 impl Memory {
     /// Opens what is read later; to be called before the process is confined.
     #[must_use]
     pub fn open() -> Self {
-        Self(platform::disk::MemoryProbe::open().ok())
+        Self(platform::memory::MemoryProbe::open().ok())
     }
 
     /// The counters given, with the memory of this process.
@@ -152,6 +153,10 @@ fn begin<P, F>(
 where
     F: Future<Output = ()>,
 {
+    // A terminal and service managers send them to everyone. They are for the parent, which ends the
+    // roles in order; a role leaves when its channel closes.
+    ignore_signals(&[Signal::HangUp, Signal::Interrupt, Signal::Terminate])
+        .map_err(|source| StartError::Prepare { what: "signals".to_owned(), source })?;
     let descriptor = inherited(PARENT_CHANNEL)?;
     let setup = read_setup(&descriptor)?;
     log::set_verbose(setup.switches.verbose);

@@ -14,8 +14,6 @@ use crate::model::envelope::{BounceKind, Notify, Ret, Smtputf8};
 use crate::model::outcome::EnhancedStatus;
 use crate::model::{DeliveryKind, Envelope, EnvelopeId, Mailbox, MessageId};
 
-#[cfg(test)]
-pub(super) use text::tests::relay_envelope;
 pub use text::{Copied, Report, compose};
 
 /// What happened to an envelope, as far as its sender may want to know.
@@ -212,8 +210,8 @@ impl Reported {
 #[cfg(test)]
 mod tests {
     use crate::model::ReversePath;
+    use crate::model::fixture::relay_envelope;
 
-    use super::text::tests::relay_envelope;
     use super::*;
 
     const DELAYED: Cause = Cause::Delayed { delay: 14_400, ttl: 345_600 };

@@ -102,7 +102,7 @@ mod first {
 mod tests {
     use super::*;
     use crate::model::envelope::Smtputf8;
-    use crate::queue::bounce::relay_envelope;
+    use crate::model::fixture::relay_envelope;
 
     #[test]
     fn what_is_written_is_read_again() {

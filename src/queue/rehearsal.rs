@@ -6,7 +6,6 @@ use platform::dir::Dir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::bounce::relay_envelope;
 use super::ram::RamStore;
 use super::record;
 use super::role::{Event, Queue};
@@ -21,6 +20,7 @@ use crate::ipc::message::parent::{
 use crate::ipc::message::queue::{DispatcherToQueue, QueueToDispatcher};
 use crate::ipc::message::scheduler::{DueKind, QueueToScheduler, SchedulerToQueue, Unfit};
 use crate::model::envelope::{BounceKind, LocalDelivery};
+use crate::model::fixture::relay_envelope;
 use crate::model::outcome::{EnhancedStatus, Failure, Outcome};
 use crate::model::{DeliveryKind, Envelope, EnvelopeId};
 use crate::process::Memory;

@@ -295,7 +295,9 @@ impl Queue {
                 let text = match health {
                     Health::Accepting => "",
                     Health::Failing => "the spool cannot be written",
-                    Health::Full => "the spool is full: no mail is accepted",
+                    Health::Full => {
+                        "the spool is full, less than 5 % of its disk is free: no mail is accepted"
+                    }
                     Health::Stopped => "the spool is full: nothing is accepted or delivered",
                 };
                 if text.is_empty() {

@@ -3,12 +3,11 @@
 //! Source: smtpd.conf(5), `relay host`.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// The longest host, in bytes.
-const MAX_HOST: usize = 255;
+use crate::model::dns::address_literal;
+use crate::model::mailbox::MAX_DOMAIN;
 
 /// A smart host and how to speak to it.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -55,8 +54,7 @@ impl RelayUrl {
             None => (Scheme::Smtp, text),
         };
         let (label, rest) = rest.split_once('@').unwrap_or(("", rest));
-        let may_log_in = matches!(scheme, Scheme::SmtpTls | Scheme::Smtps);
-        if !label.is_empty() && !may_log_in {
+        if !label.is_empty() && !scheme.demands_tls() {
             return Err(BadRelayUrl);
         }
         let (host, rest) = split_host(rest).ok_or(BadRelayUrl)?;
@@ -85,6 +83,9 @@ impl fmt::Display for RelayUrl {
 }
 
 impl Scheme {
+    /// The port of SMTP.
+    pub const SMTP_PORT: u16 = 25;
+    const SMTPS_PORT: u16 = 465;
     const ALL: [Self; 5] = [Self::Lmtp, Self::Smtp, Self::SmtpNoTls, Self::SmtpTls, Self::Smtps];
 
     /// Its name in a URL.
@@ -99,6 +100,12 @@ impl Scheme {
         }
     }
 
+    /// Whether mail may go only through TLS.
+    #[must_use]
+    pub fn demands_tls(self) -> bool {
+        matches!(self, Self::SmtpTls | Self::Smtps)
+    }
+
     fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scheme| scheme.name().eq_ignore_ascii_case(name))
     }
@@ -106,8 +113,8 @@ impl Scheme {
     fn default_port(self) -> Option<u16> {
         match self {
             Self::Lmtp => None,
-            Self::Smtp | Self::SmtpNoTls | Self::SmtpTls => Some(25),
-            Self::Smtps => Some(465),
+            Self::Smtp | Self::SmtpNoTls | Self::SmtpTls => Some(Self::SMTP_PORT),
+            Self::Smtps => Some(Self::SMTPS_PORT),
         }
     }
 }
@@ -121,17 +128,19 @@ fn split_host(text: &str) -> Option<(&str, &str)> {
         text.find(|c| !part(c)).unwrap_or(text.len())
     };
     let (host, rest) = text.split_at(end);
-    (host.len() <= MAX_HOST && is_host(host)).then_some((host, rest))
+    is_host(host).then_some((host, rest))
 }
 
-/// An address in brackets, or labels that are not empty and do not begin with a hyphen.
+/// Whether this is an address in brackets, or a name: labels of 1 to 63 bytes without a hyphen at
+/// either end.
 fn is_host(host: &str) -> bool {
-    let Some(literal) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) else {
-        return host.split('.').all(|label| !label.is_empty() && !label.starts_with('-'));
+    if host.starts_with('[') {
+        return address_literal(host).is_some();
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
-    let version_6 = literal.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:"));
-    let literal_6 = version_6.map_or(literal, |tag| &literal[tag.len()..]);
-    literal.parse::<Ipv4Addr>().is_ok() || literal_6.parse::<Ipv6Addr>().is_ok()
+    host.len() <= MAX_DOMAIN && host.split('.').all(is_label)
 }
 
 fn parse_port(text: &str) -> Option<u16> {
@@ -147,7 +156,8 @@ mod tests {
     #[test]
     fn relay_urls() {
         use Scheme::*;
-        let long = "x".repeat(256);
+        let label = "x".repeat(64);
+        let long = ["x"; 129].join(".");
         let cases = [
             (200, "mx.example.org", Some((Smtp, None, "mx.example.org", 25))),
             (0, "SMTP://mx", Some((Smtp, None, "mx", 25))),
@@ -174,7 +184,16 @@ mod tests {
             (206, "-mx", None),
             (206, "", None),
             (0, "foo://x", None),
+            (0, "://x", None),
+            (0, "smtp://", None),
+            (0, "a..b", None),
+            (0, "mx-", None),
+            (0, &label, None),
+            (0, &label[1..], Some((Smtp, None, &label[1..], 25))),
             (0, &long, None),
+            (0, &long[2..], Some((Smtp, None, &long[2..], 25))),
+            (0, "smtp://127.0.0.1:2525", Some((Smtp, None, "127.0.0.1", 2525))),
+            (0, "smtps://mx", Some((Smtps, None, "mx", 465))),
             (207, "mx/foo", Some((Smtp, None, "mx", 25))),
             (207, "[127.0.0.1]:25", Some((Smtp, None, "[127.0.0.1]", 25))),
             (0, "[IPv6:::1]", Some((Smtp, None, "[IPv6:::1]", 25))),

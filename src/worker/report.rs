@@ -21,8 +21,6 @@ pub const NO_USER: u8 = 67;
 pub const UNAVAILABLE: u8 = 69;
 /// Status of trouble with the operating system: temporary.
 pub const OS_ERROR: u8 = 71;
-/// Status of an output file that cannot be created.
-pub const CANNOT_CREATE: u8 = 73;
 /// Status of a temporary failure.
 pub const TEMPORARY: u8 = 75;
 /// Status of plain failure, as mail.maildir and others use it for wrong usage.

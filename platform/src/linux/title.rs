@@ -1,12 +1,14 @@
-//! The title of a process: the strings of its arguments, overwritten.
+//! The title of a process: the strings of its arguments, overwritten with the name of the program and
+//! what it does, as setproctitle(3) of other systems shows them.
 //!
 //! The kernel shows what lies in memory where it put the arguments, and goes on into the
 //! environment behind them if the last byte of the arguments is not NUL (proc(5), `cmdline`). So
 //! the environment is copied away first, and both stretches hold the title. The name of the main
-//! thread (15 bytes) is set too; it is what `top` and `pgrep` look at.
+//! thread (15 bytes) is set too, to what the process does alone; it is what `top` and `pgrep` look at.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::{env, fs, ptr, slice};
 
@@ -23,7 +25,8 @@ struct Area {
     length: usize,
 }
 
-static AREA: Mutex<Option<Area>> = Mutex::new(None);
+/// Where the title goes, and the name of the program, which stands before it.
+static AREA: Mutex<Option<(Area, String)>> = Mutex::new(None);
 
 const NO_AREA: &str = "/proc does not tell where the arguments are";
 
@@ -36,7 +39,7 @@ pub(super) fn prepare() -> Support {
         return Support::none(NO_AREA);
     };
     move_environment();
-    *area = Some(found);
+    *area = Some((found, program_name()));
     Support::full("arguments overwritten")
 }
 
@@ -55,6 +58,12 @@ fn find_area(stat: &[u8]) -> Option<Area> {
     let last = if environment_start == end { environment_end } else { end };
     let length = last.checked_sub(start)?;
     (start != 0 && arguments > 1).then_some(Area { start, length })
+}
+
+/// The last part of the first argument.
+fn program_name() -> String {
+    let first = env::args_os().next().unwrap_or_default();
+    Path::new(&first).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Copies the environment to memory of its own, for good.
@@ -80,14 +89,14 @@ pub(super) fn set(title: &str) -> Support {
     let name = CString::new(title.replace('\0', "")).unwrap_or_default();
     let _ = nix::sys::prctl::set_name(&name);
     let area = AREA.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let Some(area) = area.as_ref() else { return Support::none(NO_AREA) };
+    let Some((area, program)) = area.as_ref() else { return Support::none(NO_AREA) };
     // SAFETY: `prepare` found the stretch of the stack where the kernel put arguments and
     // environment: mapped and writable as long as the process lives. The environment has moved; who
     // reads the arguments from now on sees the title, and a NUL behind it.
     let bytes = unsafe {
         slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut::<u8>(area.start), area.length)
     };
-    write_title(bytes, name.as_bytes());
+    write_title(bytes, &[program.as_bytes(), b": ", name.as_bytes()].concat());
     Support::full("arguments overwritten")
 }
 
@@ -132,11 +141,12 @@ mod tests {
     fn the_kernel_shows_the_title_and_the_environment_stays() {
         let child = crate::process::run_in_child(|| {
             let before = env::vars_os().count();
-            let prepared = prepare().is_full() && set("smtpd: [priv]").is_full();
+            let title = format!("{}: [priv]", program_name());
+            let prepared = prepare().is_full() && set("[priv]").is_full();
             let shown = fs::read("/proc/self/cmdline").unwrap_or_default();
             let name = fs::read("/proc/self/comm").unwrap_or_default();
-            let title_shown = shown.starts_with(b"smtpd: [priv]\0") || shown == b"smtpd: [priv]";
-            let right = [prepared, title_shown, name == b"smtpd: [priv]\n"];
+            let shown = shown.split(|byte| *byte == 0).next().unwrap_or_default();
+            let right = [prepared, shown == title.as_bytes(), name == b"[priv]\n"];
             i32::from(right != [true; 3] || env::vars_os().count() != before)
         });
         let status = crate::process::wait_for(child.unwrap()).unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
-use crate::disk::{Memory, MemoryProbe};
+use crate::memory::{Memory, MemoryProbe};
 use crate::peer::Peer;
 use crate::support::Support;
 

@@ -16,6 +16,6 @@ pub use child::{
 };
 pub use descriptors::close_all_except;
 pub use poll::{Interest, PollEntry, poll};
-pub use signal::{Signal, SignalPipe, end_in, ignore_sigpipe, kill_group, signal};
+pub use signal::{Signal, SignalPipe, end_in, ignore_signals, ignore_sigpipe, kill_group, signal};
 pub use spawn::{spawn, spawn_as, spawn_in};
 pub use title::{prepare_title, set_title};

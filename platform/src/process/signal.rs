@@ -107,6 +107,14 @@ pub fn ignore_sigpipe() -> io::Result<()> {
     set_action(libc::SIGPIPE, libc::SIG_IGN)
 }
 
+/// Has `signals` do nothing to this process.
+///
+/// # Errors
+/// Never in practice.
+pub fn ignore_signals(signals: &[Signal]) -> io::Result<()> {
+    signals.iter().try_for_each(|signal| set_action(signal.number(), libc::SIG_IGN))
+}
+
 /// Where the handler writes; -1 until there is a [`SignalPipe`].
 static WRITE_END: AtomicI32 = AtomicI32::new(-1);
 

@@ -1,6 +1,7 @@
 //! Dialogues with a server whose replies are given.
 
 use super::*;
+use crate::client::server::Credentials;
 use crate::config::Secret;
 use crate::spec_case;
 

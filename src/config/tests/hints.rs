@@ -151,6 +151,34 @@ fn what_has_no_effect_yet_comes_after_what_is_wrong() {
 }
 
 #[test]
+fn what_has_no_effect_yet_says_where_it_stands_and_what_can_be_done_without_it() {
+    let clear = "this version sends by `smtp://` and `smtp+notls://`, in clear text";
+    let kept = "leave the line out: this version keeps messages as they come";
+    let cases = [
+        ("policy x\n", (1, 1), "leave the line out: this version does without it"),
+        ("queue compression\n", (1, 7), kept),
+        ("queue encryption stdin\n", (1, 7), kept),
+        ("action a relay tls\n", (1, 16), "without `tls`, mail goes out in clear text"),
+        ("action a relay host smtps://h\n", (1, 21), clear),
+        (
+            "action a relay host smtp+tls://l@h auth { l = \"u:p\" }\n",
+            (1, 36),
+            "without `auth`, mail goes out without logging in",
+        ),
+    ];
+    for (text, position, hint) in cases {
+        let diagnostics = files(&format!("{text}match reject\n")).reading(&[]).diagnostics;
+        assert!(diagnostics.are_fatal() && !diagnostics.has_errors(), "{text}");
+        let told = diagnostics.iter().any(|one| {
+            one.position() == Some(position)
+                && one.hint() == Some(hint)
+                && one.message().ends_with(": not supported yet")
+        });
+        assert!(told, "{text}: {diagnostics:?}");
+    }
+}
+
+#[test]
 fn what_only_fails_later_is_a_warning() {
     let cases: [(&str, &[&str]); 14] = [
         (

@@ -24,10 +24,8 @@ use crate::ipc::message::parent::{Administration, RoleToParent, Status};
 use crate::ipc::message::queue::BodyPiece;
 use crate::ipc::message::scheduler::{ControlToScheduler, ListedEnvelope, SchedulerToControl};
 use crate::ipc::message::statistics::Snapshot;
-use crate::model::envelope::{
-    DeliveryKind, Origin, Progress, RecipientDsn, Route, Smtputf8, Source,
-};
-use crate::model::{Envelope, EnvelopeId, Mailbox, MessageId, ReversePath};
+use crate::model::fixture::relay_envelope;
+use crate::model::{Envelope, EnvelopeId, MessageId, ReversePath};
 
 /// Envelopes in the queue that the test plays.
 const ENVELOPES: u32 = 1000;
@@ -50,32 +48,13 @@ fn id(number: u32) -> EnvelopeId {
 }
 
 fn envelope(id: EnvelopeId) -> Envelope {
-    let recipient = Mailbox::parse("alice@example.org").unwrap();
-    Envelope {
-        id,
-        origin: Origin {
-            sender: ReversePath::NULL,
-            smtp_name: "mx.test".into(),
-            helo: "localhost".into(),
-            hostname: "localhost".into(),
-            username: String::new(),
-            source: Source::Local,
-            tag: String::new(),
-            authenticated: true,
-            ret: None,
-            envid: None,
-            smtputf8: Smtputf8::default(),
-        },
-        route: Route {
-            recipient: recipient.clone(),
-            destination: recipient,
-            action: "local".into(),
-            kind: DeliveryKind::Relay,
-            internal: false,
-        },
-        dsn: RecipientDsn::default(),
-        progress: Progress::default(),
-    }
+    let mut envelope = relay_envelope(1, "alice@example.org");
+    envelope.id = id;
+    envelope.origin.sender = ReversePath::NULL;
+    envelope.origin.helo = "localhost".into();
+    envelope.origin.authenticated = true;
+    envelope.route.action = "local".into();
+    envelope
 }
 
 /// Our end of a channel, what arrives at the other, and the other end.

@@ -4,10 +4,8 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::ipc::message::client::{HoldReason, ListedState, Unfit};
-use crate::model::envelope::{
-    DeliveryKind, Origin, Progress, RecipientDsn, Route, Smtputf8, Source,
-};
-use crate::model::{Mailbox, ReversePath, limits};
+use crate::model::fixture::relay_envelope;
+use crate::model::{ReversePath, limits};
 
 fn session() -> Session {
     let mut session = Session::new(0, 1000);
@@ -29,32 +27,14 @@ const PLACE: Place = Place {
 };
 
 fn envelope(id: EnvelopeId, error: &str) -> Envelope {
-    let recipient = Mailbox::parse("alice@d").unwrap();
-    Envelope {
-        id,
-        origin: Origin {
-            sender: ReversePath::NULL,
-            smtp_name: "mx.test".into(),
-            helo: "localhost".into(),
-            hostname: "localhost".into(),
-            username: String::new(),
-            source: Source::Local,
-            tag: String::new(),
-            authenticated: true,
-            ret: None,
-            envid: None,
-            smtputf8: Smtputf8::default(),
-        },
-        route: Route {
-            recipient: recipient.clone(),
-            destination: recipient,
-            action: "local".into(),
-            kind: DeliveryKind::Relay,
-            internal: false,
-        },
-        dsn: RecipientDsn::default(),
-        progress: Progress { error: error.into(), ..Progress::default() },
-    }
+    let mut envelope = relay_envelope(1, "alice@d");
+    envelope.id = id;
+    envelope.origin.sender = ReversePath::NULL;
+    envelope.origin.helo = "localhost".into();
+    envelope.origin.authenticated = true;
+    envelope.route.action = "local".into();
+    envelope.progress.error = error.into();
+    envelope
 }
 
 fn asked(step: &Step) -> &Ask {

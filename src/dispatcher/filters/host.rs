@@ -119,7 +119,6 @@ async fn converse(
     let mut may_read = true;
     loop {
         let event = tokio::select! {
-            biased;
             () = signals.end.notified() => Event::End,
             // Unlike a call after having waited, these know when nothing is left to read or to fill.
             written = input.write(asked.get(sent..).unwrap_or_default()),

@@ -5,9 +5,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::url::{RelayUrl, Scheme};
 use crate::config::FilterId;
 use crate::model::{Mailbox, ReversePath};
+use crate::table::relay_url::{RelayUrl, Scheme};
 
 /// A `relay` action. Two actions never share a relay, even if they differ in nothing but the name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -23,12 +23,12 @@ use super::relay::Plan;
 use super::session::{Action, Protocol, Session, SessionOptions};
 use super::shell::{Mta, Post, now};
 use super::task::Task;
-use super::url::Scheme;
 use super::witness::Witness;
 use crate::dispatcher::filters::link::{Ends, FilterLink};
 use crate::model::dns::Confirmed;
 use crate::model::envelope::Source;
 use crate::proto::stuffing::DotStuffer;
+use crate::table::relay_url::Scheme;
 
 /// Longest wait for a connection, a reply, or room to write.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -1,7 +1,7 @@
 //! Outgoing mail: grouping envelopes into relays, connections, sessions.
 //!
 //! [`Mta::submit`] takes envelopes with their message and answers each through a [`Sink`], once.
-//! What is decided is decided without I/O: [`url`], [`action`] and [`limits`] read
+//! What is decided is decided without I/O: [`action`] and [`limits`] read
 //! and write texts, [`session`] holds one dialogue, [`relay`] and [`network`] say
 //! when and where to connect. Around them, `shell` owns relays and timers, `connection` one
 //! connection, `prepare` the look-ups. A session is one task of the runtime and takes message
@@ -30,7 +30,6 @@ mod rotation;
 pub mod session;
 mod shell;
 pub mod task;
-pub mod url;
 mod witness;
 
 use std::collections::HashMap;

@@ -15,22 +15,33 @@ use crate::ipc::message::spawner::{
 
 /// The group that a filter program has instead of its user's, if it has one: its number, or why there
 /// is none.
-pub(super) type OwnGroup = Option<Result<u32, String>>;
+type OwnGroup = Option<Result<u32, String>>;
 
-/// The groups of all filter programs.
+/// The groups that filter programs have instead of their users', by the numbers of the programs.
 ///
-/// Asked once for each configuration, when its set of roles starts: later a look-up could take long.
-/// A group that does not exist was refused when the configuration was read.
-pub(super) fn groups(config: &Config) -> Arc<[OwnGroup]> {
-    let group = |process: &Process| {
-        let name = process.group.as_deref()?;
-        Some(match group_by_name(name) {
-            Ok(Some(group)) => Ok(group),
-            Ok(None) => Err(format!("no such group: {name}")),
-            Err(error) => Err(format!("group {name}: {error}: asked again at the next reload")),
-        })
-    };
-    config.processes.iter().map(group).collect()
+/// Asked when the configuration is read: later a look-up could take long. A group that does not exist
+/// was refused then.
+#[derive(Clone, Debug, Default)]
+pub struct FilterGroups(Arc<[OwnGroup]>);
+
+impl FilterGroups {
+    /// Those of the programs in `config`.
+    pub fn of(config: &Config) -> Self {
+        let group = |process: &Process| {
+            let name = process.group.as_deref()?;
+            Some(match group_by_name(name) {
+                Ok(Some(group)) => Ok(group),
+                Ok(None) => Err(format!("no such group: {name}")),
+                Err(error) => Err(format!("group {name}: {error}: asked again at the next reload")),
+            })
+        };
+        Self(config.processes.iter().map(group).collect())
+    }
+
+    /// That of one program.
+    fn group(&self, process: u32) -> OwnGroup {
+        self.0.get(process as usize).cloned().flatten()
+    }
 }
 
 impl Offices {
@@ -83,7 +94,7 @@ impl Offices {
         let own_group = match group {
             None => None,
             Some(name) => {
-                let known = self.filter_groups.get(number as usize).cloned().flatten();
+                let known = self.filter_groups.group(number);
                 Some(known.unwrap_or_else(|| Err(format!("no such group: {name}")))?)
             }
         };

@@ -26,7 +26,8 @@ fn offices() -> Offices {
             server_name: String::new(),
             rootless: false,
         },
-        filter_groups: Arc::new([]),
+        filter_groups: FilterGroups::default(),
+        directory: PathBuf::from("/"),
     }
 }
 

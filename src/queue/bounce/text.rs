@@ -217,45 +217,16 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use crate::model::envelope::{Origin, Progress, RecipientDsn, Ret, Route, Smtputf8, Source};
+mod tests {
+    use crate::model::envelope::{Ret, Smtputf8};
+    use crate::model::fixture::relay_envelope;
     use crate::model::outcome::EnhancedStatus;
-    use crate::model::{DeliveryKind, Envelope, EnvelopeId, Mailbox};
+    use crate::model::{DeliveryKind, Envelope, Mailbox};
 
     use super::*;
 
     const ORIGINAL: &[u8] = b"From: a\nSubject: hi\n\nbody\n.dot\n";
     const DATE: &str = "Sat, 7 Nov 2026 09:05:03 +0000 (UTC)";
-
-    /// An envelope from `sender@md.test` to `recipient` through the relay action.
-    pub fn relay_envelope(low: u64, recipient: &str) -> Envelope {
-        let recipient = Mailbox::parse(recipient).unwrap();
-        Envelope {
-            id: EnvelopeId::new(0x1_0000_0000 + low).unwrap(),
-            origin: Origin {
-                sender: Mailbox::parse("sender@md.test").unwrap().into(),
-                smtp_name: "mx.test".into(),
-                helo: "client".into(),
-                hostname: "localhost".into(),
-                username: String::new(),
-                source: Source::Local,
-                tag: String::new(),
-                authenticated: false,
-                ret: None,
-                envid: None,
-                smtputf8: Smtputf8::default(),
-            },
-            route: Route {
-                recipient: recipient.clone(),
-                destination: recipient,
-                action: "out".into(),
-                kind: DeliveryKind::Relay,
-                internal: false,
-            },
-            dsn: RecipientDsn::default(),
-            progress: Progress::default(),
-        }
-    }
 
     fn bounce(recipient: &str, kind: BounceKind, text: &str, status: EnhancedStatus) -> Envelope {
         let mut envelope = relay_envelope(1, recipient);

@@ -20,6 +20,7 @@ mod clean;
 mod crash;
 mod disk;
 mod engine;
+mod gather;
 mod ids;
 mod keeper;
 #[cfg(test)]

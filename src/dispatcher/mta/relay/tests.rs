@@ -7,9 +7,9 @@ use crate::dispatcher::mta::action::{RelayAction, SenderRewrite, Target};
 use crate::dispatcher::mta::body::Body;
 use crate::dispatcher::mta::fixture::envelope;
 use crate::dispatcher::mta::limits::Family;
-use crate::dispatcher::mta::url::RelayUrl;
 use crate::model::envelope::Smtputf8;
 use crate::model::{Envelope, EnvelopeId, ReversePath};
+use crate::table::relay_url::RelayUrl;
 
 fn action(target: Target) -> Arc<RelayAction> {
     Arc::new(RelayAction {

@@ -8,7 +8,7 @@ use crate::dispatcher::mta::RelayJob;
 use crate::dispatcher::mta::action::{RelayAction, RelayKey, Target};
 use crate::dispatcher::mta::directory::{Event, NoEntry};
 use crate::dispatcher::mta::relay::Pushed;
-use crate::dispatcher::mta::url::RelayUrl;
+use crate::table::relay_url::RelayUrl;
 
 impl Mta {
     /// Takes envelopes. Those of one message should come in one call, so that they share a
@@ -84,7 +84,10 @@ impl Mta {
             return Err("No auth table for relaying");
         }
         if parsed.scheme.demands_tls() {
-            tracing::warn!("warn: TLS is not supported yet, so nothing is sent to {url}");
+            tracing::warn!(
+                "warn: TLS is not supported yet, so nothing is sent to {url}: \
+                 smtp+notls:// sends in clear text"
+            );
             return Err("TLS is not supported yet");
         }
         Ok(RelayKey::smart_host(&parsed, Arc::clone(action)))
