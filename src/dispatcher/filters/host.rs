@@ -128,7 +128,11 @@ async fn converse(
         };
         let (read, written) = match event {
             Event::End => return,
-            Event::GoOn => (0, 0),
+            Event::GoOn => {
+                // What others ask at this moment goes with it.
+                tokio::task::yield_now().await;
+                (0, 0)
+            }
             Event::Read(Ok(count)) if count > 0 => (count, 0),
             Event::Written(Ok(count)) => (0, count),
             Event::Read(_) | Event::Written(Err(_)) => {
