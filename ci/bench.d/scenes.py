@@ -14,7 +14,7 @@ from servers import Failed, free_port
 # How long a server may take after a restart to know its queue, in seconds; some take minutes.
 KNOWN_WITHIN = 60
 # How often the listeners with and without a filter take turns.
-FILTER_TURNS = 3
+FILTER_TURNS = 10
 # Descriptors that the benchmark raises its limit to, where it may.
 DESCRIPTORS = 65536
 
