@@ -6,6 +6,7 @@
 mod filters;
 
 pub use filters::FilterGroups;
+use filters::FilterStarts;
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -50,6 +51,7 @@ pub struct Offices {
     job_key: Key,
     setup: SpawnerSetup,
     filter_groups: FilterGroups,
+    filter_starts: FilterStarts,
     /// Where the daemon was started.
     directory: PathBuf,
 }
@@ -64,6 +66,7 @@ impl Offices {
             job_key: prepared.job_key.clone(),
             setup: prepared.spawner_setup.clone(),
             filter_groups: prepared.filter_groups.clone(),
+            filter_starts: FilterStarts::default(),
             directory: prepared.directory.clone(),
         }
     }

@@ -169,6 +169,22 @@ impl FilterProgram {
         self.lines("lines").into_iter().map(short).collect()
     }
 
+    /// The names of the events of the session that began last, in their order.
+    pub fn last_session(&self) -> Vec<String> {
+        let lines = self.lines("lines");
+        let reports = lines.iter().filter_map(|line| {
+            let mut fields = line.split('|');
+            let is_report = fields.next() == Some("report");
+            // Behind version, time and direction.
+            let name = fields.nth(3)?;
+            Some((name, fields.next()?)).filter(|_| is_report)
+        });
+        let reports: Vec<_> = reports.collect();
+        let last = reports.iter().rev().find(|(name, _)| *name == "link-connect");
+        let of_last = |(_, session): &&(&str, &str)| last.is_some_and(|last| last.1 == *session);
+        reports.iter().filter(of_last).map(|(name, _)| (*name).to_owned()).collect()
+    }
+
     /// The names of all events that it was told of, in their order.
     pub fn events(&self) -> Vec<String> {
         self.lines("events")

@@ -1,10 +1,13 @@
-//! Starting filter programs for the dispatcher, which names them by their numbers: users, groups, commands
-//! and directories are those of the configuration.
+//! Starting filter programs for the dispatcher, which names them by their numbers: users, groups,
+//! commands and directories are those of the configuration, and there is a pause between two starts.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use platform::users::group_by_name;
+use tokio::time::sleep;
 
 use super::Offices;
 use crate::config::{Config, Process, ProcessId};
@@ -12,6 +15,30 @@ use crate::ipc::message::parent::ParentToRole;
 use crate::ipc::message::spawner::{
     Account, FilterOrder, FilterStream, ParentToSpawner, SpawnerToParent, UserAnswer,
 };
+
+/// Shortest time between two starts of one program. A dispatcher waits longer after each failure, so
+/// only one that was taken over meets it: it can make no storm of processes.
+const BETWEEN_STARTS: Duration = Duration::from_millis(50);
+/// Starts that would have to wait longer than this are refused.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// When programs are started, the last time of each, by their numbers. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FilterStarts(Arc<Mutex<HashMap<u32, Instant>>>);
+
+impl FilterStarts {
+    /// How long the next start of a program has to wait; `None` if that is too long.
+    fn turn(&self, process: u32, now: Instant) -> Option<Duration> {
+        let mut starts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = starts.get(&process).map_or(now, |last| now.max(*last + BETWEEN_STARTS));
+        let wait = turn.duration_since(now);
+        if wait > LONGEST_WAIT {
+            return None;
+        }
+        starts.insert(process, turn);
+        Some(wait)
+    }
+}
 
 /// The group that a filter program has instead of its user's, if it has one: its number, or why there
 /// is none.
@@ -53,6 +80,10 @@ impl Offices {
             Ok(order) => ParentToSpawner::StartFilter(order),
             Err(error) => return failed(error),
         };
+        match self.filter_starts.turn(process, Instant::now()) {
+            Some(wait) => sleep(wait).await,
+            None => return failed("started too often".to_owned()),
+        }
         // A pipe and no socket: what it reads does not wake who writes, nor the other way round.
         let (theirs, ours) = match platform::fd::pipe() {
             Ok(pair) => pair,
@@ -140,5 +171,23 @@ impl Offices {
             Some(_) => Err("only root can change the root directory".to_owned()),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_of_one_program_have_pauses_and_too_many_are_refused() {
+        let starts = FilterStarts::default();
+        let begun = Instant::now();
+        let waits: Vec<_> = (0..30).map_while(|_| starts.turn(7, begun)).collect();
+        assert_eq!(waits.len(), 21);
+        assert!((0..).zip(&waits).all(|(count, wait)| *wait == count * BETWEEN_STARTS));
+        // Others are none of its business, and its own turn comes again.
+        assert_eq!(starts.turn(8, begun), Some(Duration::ZERO));
+        assert_eq!(starts.turn(7, begun), None);
+        assert_eq!(starts.turn(7, begun + 2 * LONGEST_WAIT), Some(Duration::ZERO));
     }
 }

@@ -27,6 +27,7 @@ fn offices() -> Offices {
             rootless: false,
         },
         filter_groups: FilterGroups::default(),
+        filter_starts: FilterStarts::default(),
         directory: PathBuf::from("/"),
     }
 }
