@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -282,7 +283,16 @@ pub fn own_address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 128 | high, low, last)
 }
 
-/// A loopback address that nobody listens on.
+/// A loopback address that nobody listens on, and that no other test of this program was given. Its port
+/// is below those that most systems choose for connections, one of which could take it meanwhile.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + std::process::id().wrapping_mul(61).wrapping_add(step) % 20_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).unwrap()));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
