@@ -122,7 +122,8 @@ pub enum Reply {
 pub struct Wants {
     /// Any event at all.
     pub events: bool,
-    /// Phases to be asked, as in [`Phase::bit`].
+    /// Phases that a filter decides, as in [`Phase::bit`]. While [`Self::events`] is set all phases are
+    /// to be asked: `filter-response` is told for each.
     pub phases: u16,
 }
 
