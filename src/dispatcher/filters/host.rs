@@ -119,11 +119,14 @@ async fn converse(
     let mut may_read = true;
     loop {
         let event = tokio::select! {
+            // Nothing is heard of a program that was given up, and answers do not wait while events
+            // stream: what there is to write is written when nothing is there to read.
+            biased;
             () = signals.end.notified() => Event::End,
             // Unlike a call after having waited, these know when nothing is left to read or to fill.
+            read = output.read(buffer), if may_read => Event::Read(read),
             written = input.write(asked.get(sent..).unwrap_or_default()),
                 if sent < asked.len() => Event::Written(written),
-            read = output.read(buffer), if may_read => Event::Read(read),
             () = signals.go_on.notified() => Event::GoOn,
         };
         let (read, written) = match event {

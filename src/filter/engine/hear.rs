@@ -12,6 +12,10 @@ impl<T> Engine<T> {
     /// A program said this.
     pub fn received(&mut self, now: Moment, process: ProcessId, bytes: &[u8]) {
         let Some(program) = self.stage.program(process) else { return };
+        // One that was given up: its successor must not begin with its words.
+        if !program.is_registering() && !program.is_ready() {
+            return;
+        }
         let mut input = std::mem::take(&mut program.input);
         let generation = program.generation();
         let mut touched: Vec<u64> = Vec::new();

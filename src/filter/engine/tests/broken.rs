@@ -225,3 +225,15 @@ fn that_a_program_is_back_is_said_after_what_was_said_of_its_end() {
     let back = scene.notices.iter().filter(|notice| *notice == "f1 is back").count();
     assert_eq!(back, 1, "{:?}", scene.notices);
 }
+
+#[test]
+fn what_a_program_says_after_it_was_given_up_is_not_taken_for_words_of_the_next() {
+    let mut scene = Scene::one(&ALL);
+    let process = scene.process("f1");
+    scene.say(process, "hello world");
+    assert_eq!(scene.ended, [process]);
+    scene.say_bytes(process, b"a line that was cut");
+    scene.pass(Duration::from_millis(100));
+    scene.ready(process, &ALL);
+    assert_eq!(scene.notices[1..], ["f1 is back"]);
+}
